@@ -56,7 +56,7 @@ impl Cidr {
     }
 
     /// Number of leading one bits of the mask.
-    pub const fn prefix_len(self) -> u8 {
+    pub fn prefix_len(self) -> u8 {
         self.0.prefix_len()
     }
 
@@ -80,7 +80,11 @@ impl TryFrom<IpNet> for Cidr {
     type Error = CidrError;
 
     fn try_from(net: IpNet) -> Result<Self, CidrError> {
-        if net.trunc() == net { Ok(Self(net)) } else { Err(CidrError::HostBits) }
+        if net.trunc() == net {
+            Ok(Self(net))
+        } else {
+            Err(CidrError::HostBits)
+        }
     }
 }
 
@@ -94,7 +98,9 @@ impl FromStr for Cidr {
     type Err = CidrError;
 
     fn from_str(text: &str) -> Result<Self, CidrError> {
-        text.parse::<IpNet>().map_err(|_| CidrError::Malformed)?.try_into()
+        text.parse::<IpNet>()
+            .map_err(|_| CidrError::Malformed)?
+            .try_into()
     }
 }
 

@@ -68,13 +68,20 @@ impl ResourceBits {
             }
             value = (value << 4) | u128::from(lower_hex_digit(*byte)?);
         }
-        let bits = Self(((value >> 80) << 20) | ((value >> 44) & 0xf_ffff));
-        if bits.uuid_value() == value { Ok(bits) } else { Err(IdError) }
+        let bits = Self(((value >> 80) << 20) | ((value >> 42) & 0xf_ffff));
+        if bits.uuid_value() == value {
+            Ok(bits)
+        } else {
+            Err(IdError)
+        }
     }
 
     /// Fourteen base-32 characters: short enough for a Linux interface name with one character before it.
     pub fn to_base32(self) -> String {
-        (0..14).rev().map(|digit| BASE32[((self.0 >> (digit * 5)) & 31) as usize] as char).collect()
+        (0..14)
+            .rev()
+            .map(|digit| BASE32[((self.0 >> (digit * 5)) & 31) as usize] as char)
+            .collect()
     }
 
     /// Reads what [`ResourceBits::to_base32`] wrote.
@@ -90,10 +97,14 @@ impl ResourceBits {
             let digit = BASE32.iter().position(|c| *c == byte).ok_or(IdError)?;
             value = (value << 5) | digit as u128;
         }
-        if value >> ID_BITS == 0 { Ok(Self(value)) } else { Err(IdError) }
+        if value >> ID_BITS == 0 {
+            Ok(Self(value))
+        } else {
+            Err(IdError)
+        }
     }
 
-    // 48 id bits, version 8, 4 zero check bits folded into 12, variant, 20 id bits, 42 check bits.
+    // 48 id bits, version 8, 12 check bits, variant, 20 id bits, 42 check bits.
     fn uuid_value(self) -> u128 {
         let check = u128::from(checksum(self.0));
         let high = self.0 >> 20;
@@ -102,8 +113,8 @@ impl ResourceBits {
             | (0x8 << 76)
             | ((check & 0xfff) << 64)
             | (0b10 << 62)
-            | (low << 44)
-            | ((check >> 12) & 0xfff_ffff_ffff)
+            | (low << 42)
+            | ((check >> 12) & 0x3ff_ffff_ffff)
     }
 }
 
@@ -145,7 +156,11 @@ impl FromStr for ResourceBits {
         if text.len() != HEX_DIGITS {
             return Err(IdError);
         }
-        text.bytes().try_fold(0u128, |value, byte| Ok((value << 4) | u128::from(lower_hex_digit(byte)?))).map(Self)
+        text.bytes()
+            .try_fold(0u128, |value, byte| {
+                Ok((value << 4) | u128::from(lower_hex_digit(byte)?))
+            })
+            .map(Self)
     }
 }
 
@@ -255,10 +270,19 @@ mod tests {
 
     fn samples() -> impl Iterator<Item = ResourceBits> {
         let all = (1u128 << ID_BITS) - 1;
-        [0, 1, all, all - 1, 1 << 67, 1 << 20, (1 << 20) - 1, 0x1_2345_6789_abcd_ef01]
-            .into_iter()
-            .chain((0..200u128).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)))
-            .map(ResourceBits::from_random)
+        [
+            0,
+            1,
+            all,
+            all - 1,
+            1 << 67,
+            1 << 20,
+            (1 << 20) - 1,
+            0x1_2345_6789_abcd_ef01,
+        ]
+        .into_iter()
+        .chain((0..200u128).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)))
+        .map(ResourceBits::from_random)
     }
 
     #[test]
@@ -282,11 +306,17 @@ mod tests {
 
     #[test]
     fn foreign_uuid_is_refused() {
-        assert_eq!(ResourceBits::from_uuid("0c6a1f9e-5b0d-4a53-9d6f-2f3f8f6f2a11"), Err(IdError));
+        assert_eq!(
+            ResourceBits::from_uuid("0c6a1f9e-5b0d-4a53-9d6f-2f3f8f6f2a11"),
+            Err(IdError)
+        );
         let ours = ResourceBits::from_random(77).to_uuid();
         let mut changed = ours.clone().into_bytes();
         changed[35] = if changed[35] == b'0' { b'1' } else { b'0' };
-        assert_eq!(ResourceBits::from_uuid(std::str::from_utf8(&changed).unwrap()), Err(IdError));
+        assert_eq!(
+            ResourceBits::from_uuid(std::str::from_utf8(&changed).unwrap()),
+            Err(IdError)
+        );
         assert_eq!(ResourceBits::from_uuid(&ours[1..]), Err(IdError));
     }
 }
