@@ -1,1 +1,10 @@
-//! isthmus-crypto
+//! Cryptographic suites over library primitives; the only crate that names a backend.
+//!
+//! It knows no message and no SA. Every key lives in memory that is erased when dropped.
+
+pub mod cipher;
+pub mod dh;
+pub mod prf;
+pub mod random;
+pub mod seal;
+pub mod suite;

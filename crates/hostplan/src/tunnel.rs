@@ -143,3 +143,38 @@ pub struct TunnelReport {
     /// Each connection that it knows.
     pub connections: Vec<ConnectionReport>,
 }
+
+/// What the agent asks of the tunnel daemon: one JSON object per line on the daemon's Unix stream socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case")]
+pub enum TunnelRequest {
+    /// Run exactly this. Answered with [`TunnelReply::Applied`] when every change was taken up.
+    Apply {
+        /// The whole plan.
+        plan: TunnelPlan,
+    },
+    /// Tell the state once.
+    Report,
+    /// Delete every SA at its peer, then exit.
+    Stop,
+    /// Tell the state now and after each change of it (counters alone are no change), until the stream closes.
+    Watch,
+}
+
+/// What the tunnel daemon answers, one JSON object per line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "snake_case")]
+pub enum TunnelReply {
+    /// The plan was taken up.
+    Applied,
+    /// The state.
+    Report {
+        /// All of it.
+        report: TunnelReport,
+    },
+    /// The request was not understood.
+    Refused {
+        /// Why.
+        reason: String,
+    },
+}
