@@ -1,0 +1,43 @@
+//! Options of every subcommand, and every environment variable that the binary reads.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// Options that every subcommand takes.
+#[derive(Clone, Debug, Args)]
+pub struct GlobalOptions {
+    /// Directory that holds the state of this installation.
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "ISTHMUS_STATE_DIR",
+        default_value = "/var/lib/isthmus"
+    )]
+    pub state_dir: PathBuf,
+    /// Profile with the address of the API and the key to log in with [default: <state-dir>/credentials.toml].
+    #[arg(long, global = true, value_name = "FILE", env = "ISTHMUS_PROFILE")]
+    pub profile: Option<PathBuf>,
+    /// How results are printed.
+    #[arg(short, long, global = true, value_enum, default_value_t = OutputFormat::Table)]
+    pub output: OutputFormat,
+}
+
+impl GlobalOptions {
+    /// The profile file that clients of the API use.
+    pub fn profile_path(&self) -> PathBuf {
+        self.profile
+            .clone()
+            .unwrap_or_else(|| self.state_dir.join("credentials.toml"))
+    }
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// What the API answers, as JSON.
+    Json,
+    /// A table for people.
+    Table,
+}
