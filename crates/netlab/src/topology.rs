@@ -1,0 +1,322 @@
+//! Which namespaces there are and how they are joined.
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Context as _, Result};
+use isthmus_netlink::namespace;
+use isthmus_types::Cidr;
+
+use crate::node::Node;
+use crate::sweep;
+
+/// Owner of namespaces: those that it made are removed, with the processes in them, when it is dropped.
+#[derive(Debug)]
+pub struct Lab {
+    stem: String,
+    names: Vec<String>,
+}
+
+impl Lab {
+    /// An empty lab. Removes what killed processes left behind first.
+    pub fn new() -> Self {
+        sweep::sweep();
+        Self {
+            stem: sweep::unique_stem(),
+            names: Vec::new(),
+        }
+    }
+
+    /// Makes a namespace; `role` becomes the end of its name.
+    ///
+    /// # Errors
+    /// When the kernel refuses, for lack of privilege above all.
+    pub fn node(&mut self, role: &str) -> Result<Node> {
+        let name = format!("{}-{role}", self.stem);
+        namespace::create(&name).context("making a namespace (are you root?)")?;
+        self.names.push(name.clone());
+        Node::open(&name)
+    }
+
+    /// Makes a namespace that forwards packets. Reverse-path filters are off: tunnels are asymmetric by nature.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn router(&mut self, role: &str) -> Result<Node> {
+        let node = self.node(role)?;
+        node.sysctl("ipv4/ip_forward", "1")?;
+        node.sysctl("ipv4/conf/all/rp_filter", "0")?;
+        node.sysctl("ipv4/conf/default/rp_filter", "0")?;
+        Ok(node)
+    }
+}
+
+impl Default for Lab {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        sweep::remove(&self.names);
+    }
+}
+
+/// One end of a veth pair to be made.
+#[derive(Clone, Copy, Debug)]
+struct End<'a> {
+    node: &'a Node,
+    interface: &'a str,
+    address: Ipv4Addr,
+}
+
+fn join(near: End<'_>, far: End<'_>, mtu: u16) -> Result<()> {
+    near.node.ip([format!(
+        "link add {} mtu {mtu} type veth peer name {} mtu {mtu} netns {}",
+        near.interface,
+        far.interface,
+        far.node.namespace()
+    )])?;
+    for end in [near, far] {
+        end.node.ip([
+            format!("address add {}/24 dev {}", end.address, end.interface),
+            format!("link set {} up", end.interface),
+        ])?;
+    }
+    Ok(())
+}
+
+/// Whether a translator stands between a gateway and the internet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Nat {
+    /// The gateway holds its public address itself.
+    #[default]
+    Absent,
+    /// The gateway has a private address; a namespace between it and the internet masquerades, and lets only
+    /// answers in.
+    Masquerade,
+}
+
+/// What a [`TwoSites`] is like.
+#[derive(Clone, Copy, Debug)]
+pub struct TwoSitesOptions {
+    /// Number of subnets at each site, each with one host: 1 to 200.
+    pub subnets: u8,
+    /// MTU of every link, bytes.
+    pub mtu: u16,
+    /// What stands before the left gateway.
+    pub left_nat: Nat,
+}
+
+impl Default for TwoSitesOptions {
+    fn default() -> Self {
+        Self {
+            subnets: 1,
+            mtu: 1500,
+            left_nat: Nat::Absent,
+        }
+    }
+}
+
+/// One site: a gateway and the subnets behind it.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// The gateway: interface `wan` to the internet, `lan0`, `lan1`, … to its subnets.
+    pub gateway: Node,
+    /// The gateway's own address on `wan`.
+    pub address: Ipv4Addr,
+    /// The address by which the other side sees the gateway: another one behind a translator.
+    pub public_address: Ipv4Addr,
+    /// One host for each subnet.
+    pub hosts: Vec<Host>,
+}
+
+/// A host in a subnet of its own.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Its namespace: interface `eth0`, the gateway as default router.
+    pub node: Node,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// The subnet.
+    pub subnet: Cidr,
+}
+
+impl Site {
+    /// The subnets, in order.
+    pub fn subnets(&self) -> Vec<Cidr> {
+        self.hosts.iter().map(|host| host.subnet).collect()
+    }
+}
+
+/// Two sites joined by an internet that routes public addresses only.
+#[derive(Debug)]
+pub struct TwoSites {
+    /// 10.1.x.0/24 behind 198.51.100.2.
+    pub left: Site,
+    /// 10.2.x.0/24 behind 203.0.113.2.
+    pub right: Site,
+    /// The router in the middle: interfaces `left` and `right`.
+    pub internet: Node,
+    // Last: the namespaces go after everything that was opened in them.
+    lab: Lab,
+}
+
+impl TwoSites {
+    /// Builds it.
+    ///
+    /// # Errors
+    /// When the kernel refuses a step.
+    pub fn new(options: TwoSitesOptions) -> Result<Self> {
+        let mut lab = Lab::new();
+        let internet = lab.router("internet")?;
+        let left = site(&mut lab, &internet, options, Side::Left)?;
+        let right = site(&mut lab, &internet, options, Side::Right)?;
+        Ok(Self {
+            left,
+            right,
+            internet,
+            lab,
+        })
+    }
+
+    /// Makes the internet route the private ranges too: the two sites reach each other without any tunnel.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn route_in_clear(&self) -> Result<()> {
+        self.internet.ip([
+            format!("route add 10.1.0.0/16 via {}", self.left.public_address),
+            format!("route add 10.2.0.0/16 via {}", self.right.public_address),
+        ])
+    }
+
+    /// Undoes [`TwoSites::route_in_clear`].
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn stop_routing_in_clear(&self) -> Result<()> {
+        self.internet
+            .ip(["route del 10.1.0.0/16", "route del 10.2.0.0/16"])
+    }
+
+    /// The lab, to add more namespaces to it.
+    pub const fn lab(&mut self) -> &mut Lab {
+        &mut self.lab
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Left,
+    Right,
+}
+
+fn site(lab: &mut Lab, internet: &Node, options: TwoSitesOptions, side: Side) -> Result<Site> {
+    let (name, number, public, uplink) = match side {
+        Side::Left => (
+            "left",
+            1,
+            Ipv4Addr::new(198, 51, 100, 2),
+            Ipv4Addr::new(198, 51, 100, 1),
+        ),
+        Side::Right => (
+            "right",
+            2,
+            Ipv4Addr::new(203, 0, 113, 2),
+            Ipv4Addr::new(203, 0, 113, 1),
+        ),
+    };
+    let gateway = lab.router(&format!("{name}-gw"))?;
+    let at_internet = End {
+        node: internet,
+        interface: name,
+        address: uplink,
+    };
+    let address = if side == Side::Left && options.left_nat == Nat::Masquerade {
+        let (inside, outside) = (Ipv4Addr::new(100, 64, 0, 2), Ipv4Addr::new(100, 64, 0, 1));
+        let nat = lab.router(&format!("{name}-nat"))?;
+        let (wan, out, lan) = ("wan", "out", "in");
+        join(
+            End {
+                node: &nat,
+                interface: out,
+                address: public,
+            },
+            at_internet,
+            options.mtu,
+        )?;
+        join(
+            End {
+                node: &gateway,
+                interface: wan,
+                address: inside,
+            },
+            End {
+                node: &nat,
+                interface: lan,
+                address: outside,
+            },
+            options.mtu,
+        )?;
+        nat.ip([format!("route add default via {uplink}")])?;
+        nat.nft(
+            "table ip translator {
+                chain postrouting {
+                    type nat hook postrouting priority srcnat;
+                    oifname out masquerade
+                }
+                chain forward {
+                    type filter hook forward priority filter; policy drop;
+                    iifname in accept
+                    ct state established,related accept
+                }
+            }",
+        )?;
+        gateway.ip([format!("route add default via {outside}")])?;
+        inside
+    } else {
+        join(
+            End {
+                node: &gateway,
+                interface: "wan",
+                address: public,
+            },
+            at_internet,
+            options.mtu,
+        )?;
+        gateway.ip([format!("route add default via {uplink}")])?;
+        public
+    };
+    let mut hosts = Vec::new();
+    for subnet in 0..options.subnets {
+        let node = lab.node(&format!("{name}-host{subnet}"))?;
+        let router = Ipv4Addr::new(10, number, subnet, 1);
+        let host = Ipv4Addr::new(10, number, subnet, 10);
+        join(
+            End {
+                node: &gateway,
+                interface: &format!("lan{subnet}"),
+                address: router,
+            },
+            End {
+                node: &node,
+                interface: "eth0",
+                address: host,
+            },
+            options.mtu,
+        )?;
+        node.ip([format!("route add default via {router}")])?;
+        hosts.push(Host {
+            node,
+            address: host,
+            subnet: format!("10.{number}.{subnet}.0/24").parse()?,
+        });
+    }
+    Ok(Site {
+        gateway,
+        address,
+        public_address: public,
+        hosts,
+    })
+}
