@@ -1,14 +1,20 @@
 //! Why a call failed.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use isthmus_runtime::ProfileError;
 use serde::Deserialize;
-
-use crate::profile::ProfileError;
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
+    /// The address of the API is none that this client can use.
+    #[error("{url:?} is no http:// address")]
+    Address {
+        /// What the profile says.
+        url: String,
+    },
     /// The API refused the request.
     #[error("{message} ({code})")]
     Api {
@@ -36,9 +42,19 @@ pub enum ClientError {
         /// What the server said.
         reason: String,
     },
-    /// The profile cannot be used.
+    /// There is no profile.
+    #[error(
+        "there is no profile at {}; `isthmus up` and `isthmus server` write one into their state directory: \
+         name that with --state-dir, or a profile with --profile",
+        path.display()
+    )]
+    NoProfile {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// The profile cannot be read.
     #[error(transparent)]
-    Profile(#[from] ProfileError),
+    Profile(ProfileError),
     /// No answer in time.
     #[error("{url} did not answer within {} s", limit.as_secs())]
     Timeout {
@@ -71,7 +87,9 @@ impl ClientError {
     pub const fn status(&self) -> Option<u16> {
         match self {
             Self::Api { status, .. } | Self::Unexpected { status, .. } => Some(*status),
-            Self::Decode { .. }
+            Self::Address { .. }
+            | Self::Decode { .. }
+            | Self::NoProfile { .. }
             | Self::Login { .. }
             | Self::Profile(_)
             | Self::Timeout { .. }

@@ -1,5 +1,6 @@
 //! Requests and answers.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use isthmus_runtime::Profile;
 use isthmus_types::{Secret, secret};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -16,7 +18,6 @@ use serde_json::{Map, Value};
 use tokio::sync::Mutex;
 
 use crate::error::{ClientError, login_refused, refused};
-use crate::profile::{Profile, ProfileError};
 
 /// The date of the API that this client speaks: it decides how the server renders resources.
 pub const API_VERSION: &str = "2026-10-06";
@@ -46,20 +47,32 @@ struct TokenAnswer {
 }
 
 impl Client {
+    /// A client for the server and key of the profile at `path`. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`ClientError`] if there is no profile, or none that can be used.
+    pub fn from_profile(path: &Path) -> Result<Self, ClientError> {
+        match Profile::load(path).map_err(ClientError::Profile)? {
+            Some(profile) => Self::new(&profile),
+            None => Err(ClientError::NoProfile {
+                path: path.to_owned(),
+            }),
+        }
+    }
+
     /// A client for the server and key of `profile`. Nothing is sent yet.
     ///
     /// # Errors
-    /// [`ProfileError::Address`] if the address is none that this client can use.
+    /// [`ClientError::Address`] if the address is none that this client can use.
     pub fn new(profile: &Profile) -> Result<Self, ClientError> {
         let url = profile.url.trim_end_matches('/');
         let usable = url
             .parse::<Uri>()
             .is_ok_and(|uri| uri.scheme_str() == Some("http") && uri.host().is_some());
         if !usable {
-            return Err(ProfileError::Address {
+            return Err(ClientError::Address {
                 url: profile.url.clone(),
-            }
-            .into());
+            });
         }
         Ok(Self {
             http: HttpClient::builder(TokioExecutor::new()).build_http(),
@@ -262,9 +275,18 @@ mod tests {
             let profile = Profile {
                 url: url.to_owned(),
                 api_key: Secret::new(String::new()),
+                account: None,
+                user: None,
             };
             assert_eq!(Client::new(&profile).is_ok(), usable, "{url}");
         }
+    }
+
+    #[test]
+    fn missing_profile_says_what_to_do() {
+        let error = Client::from_profile(Path::new("/nowhere/credentials.toml")).unwrap_err();
+        assert!(matches!(error, ClientError::NoProfile { .. }));
+        assert!(error.to_string().contains("--state-dir"));
     }
 
     #[test]
@@ -281,6 +303,8 @@ mod tests {
         let profile = Profile {
             url: "http://127.0.0.1".to_owned(),
             api_key: Secret::new("hush".to_owned()),
+            account: None,
+            user: None,
         };
         assert!(!format!("{:?}", Client::new(&profile).unwrap()).contains("hush"));
     }

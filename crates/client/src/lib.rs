@@ -8,18 +8,17 @@ mod error;
 mod http_api;
 mod id;
 mod network;
-mod profile;
 mod resource;
 mod vpn;
 
 pub use error::{ClientError, ErrorTarget};
 pub use http_api::{API_VERSION, Client};
 pub use id::{Id, Identity};
+pub use isthmus_runtime::Profile;
 pub use network::{
     AddressPrefix, Instance, InstanceAction, InterfaceSummary, NewAddressPrefix, NewInstance, NewSubnet,
     NewVpc, PrefixManagement, PrimaryIp, Region, Subnet, SubnetRange, Vpc, Zone,
 };
-pub use profile::{Profile, ProfileError};
 pub use resource::{NameReference, Reference, Resource, Rest};
 pub use vpn::{
     Change, ConnectionChange, DeadPeerDetection, EstablishMode, IkePolicy, IpsecPolicy, Local, NewConnection,
