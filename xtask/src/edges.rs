@@ -52,7 +52,7 @@ pub const TABLE: &[Row] = &[
     row("ike", Layer::Pure, &["crypto", "types", "wire"]),
     row("esp", Layer::Pure, &["crypto", "types", "wire"]),
     row("model", Layer::Pure, &["ops", "types"]),
-    row("plan", Layer::Pure, &["hostplan", "model", "types"]),
+    row("plan", Layer::Pure, &["hostplan", "model", "ops", "types"]),
     row("fabric", Layer::Pure, &["hostplan", "types"]),
     row("ibm", Layer::Pure, &["ops", "types"]),
     row("runtime", Layer::Shell, &["types"]),

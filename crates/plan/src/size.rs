@@ -1,0 +1,65 @@
+//! How large a packet may be so that it still fits a 1500-byte link when sealed.
+
+use isthmus_types::{Encryption, EspProposal, Integrity};
+
+/// Largest packet of the links between gateways, bytes.
+const LINK: u16 = 1500;
+/// Outer IPv4 header, UDP header, and SPI with sequence number (RFC 3948, RFC 4303 section 2).
+const OUTER: u16 = 20 + 8 + 8;
+/// Pad length and next header at the end of the ciphertext (RFC 4303 section 2).
+const TRAILER: u16 = 2;
+
+/// Largest packet that fits whichever of the proposals is agreed on, bytes. Without any, that of an AEAD.
+pub(crate) fn largest_inner_packet<'a>(proposals: impl Iterator<Item = &'a EspProposal>) -> u16 {
+    proposals
+        .flat_map(|proposal| {
+            proposal.encryption.iter().flat_map(|cipher| {
+                let hashes: Vec<_> = if proposal.integrity.is_empty() {
+                    vec![None]
+                } else {
+                    proposal.integrity.iter().copied().map(Some).collect()
+                };
+                hashes.into_iter().map(|hash| inner_packet(*cipher, hash))
+            })
+        })
+        .min()
+        .unwrap_or_else(|| inner_packet(Encryption::Aes256Gcm16, None))
+}
+
+const fn inner_packet(cipher: Encryption, hash: Option<Integrity>) -> u16 {
+    let (vector, block) = match cipher {
+        Encryption::TripleDes => (8, 8),
+        Encryption::Aes128Cbc | Encryption::Aes192Cbc | Encryption::Aes256Cbc => (16, 16),
+        Encryption::Aes128Gcm16
+        | Encryption::Aes192Gcm16
+        | Encryption::Aes256Gcm16
+        | Encryption::ChaCha20Poly1305 => (8, 4),
+    };
+    let check = match hash {
+        Some(Integrity::HmacMd5_96 | Integrity::HmacSha1_96) => 12,
+        Some(Integrity::HmacSha2_256_128) | None => 16,
+        Some(Integrity::HmacSha2_384_192) => 24,
+        Some(Integrity::HmacSha2_512_256) => 32,
+    };
+    (LINK - OUTER - vector - check) / block * block - TRAILER
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_those_of_the_packet_layout() {
+        for (cipher, hash, expected) in [
+            (Encryption::Aes128Gcm16, None, 1438),
+            (Encryption::ChaCha20Poly1305, None, 1438),
+            (Encryption::Aes128Cbc, Some(Integrity::HmacSha1_96), 1422),
+            (Encryption::Aes256Cbc, Some(Integrity::HmacSha2_256_128), 1422),
+            (Encryption::Aes256Cbc, Some(Integrity::HmacSha2_384_192), 1422),
+            (Encryption::Aes256Cbc, Some(Integrity::HmacSha2_512_256), 1406),
+            (Encryption::TripleDes, Some(Integrity::HmacSha1_96), 1438),
+        ] {
+            assert_eq!(inner_packet(cipher, hash), expected, "{cipher} {hash:?}");
+        }
+    }
+}
