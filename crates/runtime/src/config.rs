@@ -5,33 +5,29 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use isthmus_types::{Cidr, HostName, Realm, RegionName, ZoneName};
+use isthmus_types::{HostName, Realm};
 use serde::{Deserialize, Serialize};
 
 /// Everything that an operator may choose. A file may leave out any of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Config {
     /// Mark of this installation, part of the name of every namespace that it makes.
     pub realm: Realm,
     /// Name of this host.
     pub host: HostName,
-    /// Name of the region.
-    pub region: RegionName,
-    /// Names of its zones, in order, at least one.
-    pub zones: Vec<ZoneName>,
-    /// Range of the public addresses.
-    pub public_pool: Cidr,
     /// Address that the API listens on; port 0 takes any free port.
     pub listen: SocketAddr,
     /// Address of the API as clients see it, if not the one it listens on.
     pub public_url: Option<String>,
     /// Answers every request as the first administrator, without credentials. Only for a machine of one's own.
     pub no_auth: bool,
-    /// Offers and accepts obsolete algorithms (MD5, SHA-1, 3DES, groups 2 and 5) in automatic negotiation.
-    pub legacy_algorithms: bool,
     /// What is logged, such as `info` or `warn,isthmus_agent=debug`.
     pub log: String,
+    /// Every other key: what the installation offers (region, zones, public range, quotas). Whoever interprets it
+    /// refuses keys that nobody knows.
+    #[serde(flatten)]
+    pub offer: toml::Table,
 }
 
 /// Values from the command line, which win over the file.
@@ -65,14 +61,6 @@ pub enum ConfigError {
         #[source]
         source: io::Error,
     },
-    /// A value that cannot work.
-    #[error("configuration key {key}: {message}")]
-    Value {
-        /// The key.
-        key: &'static str,
-        /// What is wrong with its value.
-        message: String,
-    },
 }
 
 impl Default for Config {
@@ -80,16 +68,11 @@ impl Default for Config {
         Self {
             realm: Realm::new("isthmus").expect("the literal is a realm"),
             host: HostName::new("local").expect("the literal is a host name"),
-            region: RegionName::new("us-south").expect("the literal is a region name"),
-            zones: (1..=3)
-                .map(|n| ZoneName::new(format!("us-south-{n}")).expect("the format is a zone name"))
-                .collect(),
-            public_pool: "203.0.113.0/24".parse().expect("the literal is a range"),
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8480),
             public_url: None,
             no_auth: false,
-            legacy_algorithms: true,
             log: "info".to_owned(),
+            offer: toml::Table::new(),
         }
     }
 }
@@ -98,7 +81,7 @@ impl Config {
     /// Reads `file`, or `fallback` if none is named and that one exists, and puts `overrides` on top.
     ///
     /// # Errors
-    /// [`ConfigError`] if a named file is missing, or a value cannot work.
+    /// [`ConfigError`] if a named file is missing, or a value has another form than its key needs.
     pub fn load(file: Option<&Path>, fallback: &Path, overrides: Overrides) -> Result<Self, ConfigError> {
         let mut config = match file {
             Some(path) => Self::read(path)?,
@@ -118,7 +101,6 @@ impl Config {
         if let Some(log) = overrides.log {
             config.log = log;
         }
-        config.check()?;
         Ok(config)
     }
 
@@ -131,34 +113,6 @@ impl Config {
             path: path.to_owned(),
             message: error.to_string().trim_end().to_owned(),
         })
-    }
-
-    fn check(&self) -> Result<(), ConfigError> {
-        if self.zones.is_empty() {
-            return Err(value("zones", "at least one zone is needed"));
-        }
-        if self
-            .zones
-            .iter()
-            .enumerate()
-            .any(|(index, zone)| self.zones[..index].contains(zone))
-        {
-            return Err(value("zones", "a zone is listed twice"));
-        }
-        match self.public_pool.v4() {
-            Some(net) if net.prefix_len() <= 29 => Ok(()),
-            Some(_) | None => Err(value(
-                "public_pool",
-                "an IPv4 range of at least eight addresses is needed",
-            )),
-        }
-    }
-}
-
-fn value(key: &'static str, message: &str) -> ConfigError {
-    ConfigError::Value {
-        key,
-        message: message.to_owned(),
     }
 }
 
@@ -188,18 +142,27 @@ mod tests {
         let config = load("realm = \"lab\"\nlisten = \"127.0.0.1:1\"\n", overrides).unwrap();
         assert_eq!(config.realm.as_str(), "lab");
         assert_eq!(config.listen.port(), 0);
-        assert_eq!(config.region.as_str(), "us-south");
+        assert_eq!(config.host, Config::default().host);
+        assert!(config.offer.is_empty());
+    }
+
+    #[test]
+    fn keys_about_the_offer_are_handed_on() {
+        let config = load(
+            "zones = [\"a-1\"]\n[quotas]\nvpcs = 20000\n",
+            Overrides::default(),
+        )
+        .unwrap();
+        assert_eq!(config.offer["quotas"]["vpcs"].as_integer(), Some(20_000));
+        assert_eq!(config.offer.len(), 2);
     }
 
     #[test]
     fn a_bad_file_is_refused_with_its_place() {
         for (text, expected) in [
-            ("relm = \"x\"", "relm"),
-            ("realm = \"Not A Realm\"", "line 1"),
-            ("zones = []", "zones"),
-            ("zones = [\"a\", \"a\"]", "zones"),
-            ("public_pool = \"203.0.113.0/30\"", "public_pool"),
-            ("public_pool = \"2001:db8::/64\"", "public_pool"),
+            ("realm = \"Not A Realm\"", "not allowed"),
+            ("no_auth = 1", "boolean"),
+            ("listen = ", "line 1"),
         ] {
             let message = load(text, Overrides::default()).unwrap_err().to_string();
             assert!(message.contains(expected), "{text}: {message}");
