@@ -30,6 +30,16 @@ impl Node {
         Ok(node)
     }
 
+    /// A namespace that somebody else made and will remove; nothing in it is changed.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn existing(name: &str) -> Result<Self> {
+        Ok(Self {
+            namespace: Arc::new(Namespace::open(name)?),
+        })
+    }
+
     /// Name of the namespace, as in `/run/netns`.
     pub fn namespace(&self) -> &str {
         self.namespace.name()

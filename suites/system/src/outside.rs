@@ -1,0 +1,75 @@
+//! Counts what passes the namespace that plays the internet.
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Context as _, Result};
+use isthmus_netlab::Node;
+use serde_json::Value;
+
+const TABLE: &str = "watch";
+
+/// Counters on everything that arrives in the internet's namespace.
+pub struct Outside {
+    node: Node,
+}
+
+/// Packets since the counters were made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OutsideCount {
+    /// UDP to port 500 or 4500 between the two gateways.
+    pub tunnel: u64,
+    /// Any other IPv4 packet.
+    pub other: u64,
+    /// Packets from or to a private address of a VPC: these must never be seen outside.
+    pub private: u64,
+}
+
+impl Outside {
+    /// Starts counting in `node`, with `gateways` as the only two addresses that may talk.
+    ///
+    /// # Errors
+    /// When nftables refuses.
+    pub fn watch(node: Node, gateways: [Ipv4Addr; 2]) -> Result<Self> {
+        let [left, right] = gateways;
+        node.nft(&format!(
+            "table inet {TABLE} {{
+                counter tunnel {{ }}
+                counter other {{ }}
+                counter private {{ }}
+                chain arriving {{
+                    type filter hook prerouting priority -400; policy accept;
+                    meta nfproto != ipv4 return
+                    ip daddr 10.0.0.0/8 counter name private
+                    ip saddr 10.0.0.0/8 counter name private
+                    ip saddr {{ {left}, {right} }} ip daddr {{ {left}, {right} }} udp dport {{ 500, 4500 }} counter name tunnel return
+                    counter name other
+                }}
+            }}"
+        ))?;
+        Ok(Self { node })
+    }
+
+    /// Reads the counters.
+    ///
+    /// # Errors
+    /// When they are gone.
+    pub fn count(&self) -> Result<OutsideCount> {
+        let listing = self
+            .node
+            .command("nft", &["-j", "list", "counters", "table", "inet", TABLE])?;
+        let listing: Value = serde_json::from_str(&listing)?;
+        let objects = listing["nftables"].as_array().context("a list of objects")?;
+        let packets = |name: &str| {
+            objects
+                .iter()
+                .find(|object| object["counter"]["name"] == name)
+                .and_then(|object| object["counter"]["packets"].as_u64())
+                .with_context(|| format!("counter {name}"))
+        };
+        Ok(OutsideCount {
+            tunnel: packets("tunnel")?,
+            other: packets("other")?,
+            private: packets("private")?,
+        })
+    }
+}
