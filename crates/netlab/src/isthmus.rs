@@ -11,17 +11,22 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use isthmus_hostplan::tunnel::{TunnelReply, TunnelRequest};
 use isthmus_hostplan::{
-    ConnectionPlan, ConnectionReport, GatewayTunnels, TunnelPlan, TunnelReport, TunnelState,
+    ConnectionPlan, ConnectionReport, DpdAction, EstablishMode, GatewayTunnels, IkeIdentity, PeerEndpoint,
+    TunnelPlan, TunnelReport, TunnelState,
 };
-use isthmus_types::{Cidr, ResourceBits, VpnGatewayId};
+use isthmus_types::{Cidr, IkeVersion, ResourceBits, Secret, VpnConnectionId, VpnGatewayId};
 use tempfile::TempDir;
 
 use crate::node::{Node, Running};
 use crate::patience::{eventually, holds, stretched};
+use crate::proposal;
 use crate::topology::Site;
 
 /// Name of the TUN device in the gateway's namespace.
 pub const TUN: &str = "tun0";
+
+/// MTU of the links between gateways that inner packets are made to fit, bytes.
+const LINK_MTU: u16 = 1500;
 
 /// How to start the daemon: a program and the arguments before `--socket PATH`.
 #[derive(Clone, Debug)]
@@ -30,6 +35,44 @@ pub struct Program {
     pub path: PathBuf,
     /// Arguments that make it a tunnel daemon.
     pub arguments: Vec<String>,
+}
+
+/// A connection from `here` to `there` over all their subnets, each identified by its address. It may be brought up from
+/// either end, lives for hours, and probes a silent peer after 10 s.
+///
+/// # Errors
+/// When a proposal is not understood; see [`proposal`].
+pub fn connection_between(
+    here: &Site,
+    there: &Site,
+    psk: &str,
+    ike: &str,
+    esp: &str,
+) -> Result<ConnectionPlan> {
+    Ok(ConnectionPlan {
+        connection: VpnConnectionId::from(ResourceBits::from_random(1)),
+        name: "connection".to_owned(),
+        admin_up: true,
+        reset_count: 0,
+        version: IkeVersion::V2,
+        peer: PeerEndpoint::Address {
+            address: there.public_address.into(),
+        },
+        local_identity: IkeIdentity::Address(here.address.into()),
+        peer_identity: IkeIdentity::Address(there.address.into()),
+        psk: Secret::new(psk.to_owned()),
+        establish: EstablishMode::Bidirectional,
+        ike_proposals: vec![proposal::ike(ike)?],
+        esp_proposals: vec![proposal::esp(esp)?],
+        local_cidrs: here.subnets(),
+        peer_cidrs: there.subnets(),
+        ike_lifetime_seconds: 28_800,
+        esp_lifetime_seconds: 3_600,
+        dpd_action: DpdAction::Restart,
+        dpd_interval_seconds: 10,
+        dpd_timeout_seconds: 30,
+        force_encapsulation: true,
+    })
 }
 
 /// A tunnel daemon with one gateway. Dropping it kills the daemon without a word to its peers.
@@ -47,7 +90,13 @@ impl Isthmus {
     ///
     /// # Errors
     /// When the gateway cannot be prepared, or the daemon does not come up or refuses the plan.
-    pub fn start(program: Program, site: &Site, mtu: u16, connections: Vec<ConnectionPlan>) -> Result<Self> {
+    pub fn start(program: Program, site: &Site, connections: Vec<ConnectionPlan>) -> Result<Self> {
+        let mtu = connections
+            .iter()
+            .flat_map(|connection| &connection.esp_proposals)
+            .map(|esp| proposal::inner_mtu(esp, LINK_MTU))
+            .min()
+            .context("no connection with an ESP proposal")?;
         let plan = TunnelPlan {
             gateways: vec![GatewayTunnels {
                 gateway: VpnGatewayId::from(ResourceBits::from_random(1)),

@@ -18,11 +18,14 @@ pub mod isthmus;
 pub mod node;
 pub mod patience;
 pub mod ping;
+pub mod proposal;
 pub mod strongswan;
 pub mod sweep;
 pub mod topology;
 pub mod transfer;
 pub mod vici;
+
+use std::path::Path;
 
 pub use counters::{LinkCount, LinkCounters};
 pub use isthmus::Isthmus;
@@ -34,18 +37,52 @@ pub use sweep::sweep;
 pub use topology::{Lab, Nat, Site, TwoSites, TwoSitesOptions};
 pub use transfer::transfer;
 
-/// The Debian packages that a lab needs, without those that every Debian has: exactly what to give to `apt-get install
-/// --no-install-recommends`.
-pub const fn packages() -> &'static [&'static str] {
-    &[
-        "iperf3",
-        "iproute2",
+/// What a lab needs beside what every Debian has: a file, and the package that brings it.
+const NEEDS: &[(&str, &str)] = &[
+    ("/usr/bin/iperf3", "iperf3"),
+    ("/usr/sbin/ip", "iproute2"),
+    (
+        "/usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so",
         "libcharon-extra-plugins",
+    ),
+    (
+        "/usr/lib/ipsec/plugins/libstrongswan-openssl.so",
         "libstrongswan-standard-plugins",
-        "nftables",
-        "strongswan-charon",
+    ),
+    ("/usr/sbin/nft", "nftables"),
+    ("/usr/lib/ipsec/charon", "strongswan-charon"),
+    (
+        "/usr/lib/ipsec/plugins/libstrongswan-vici.so",
         "strongswan-swanctl",
-    ]
+    ),
+];
+
+/// The Debian packages that a lab needs: exactly what to give to `apt-get install --no-install-recommends`.
+pub fn packages() -> impl Iterator<Item = &'static str> {
+    NEEDS.iter().map(|(_, package)| *package)
+}
+
+/// Those of [`packages`] that this machine lacks.
+pub fn missing_packages() -> impl Iterator<Item = &'static str> {
+    NEEDS
+        .iter()
+        .filter(|(file, _)| !Path::new(file).exists())
+        .map(|(_, package)| *package)
+}
+
+/// Makes sure that a lab can work here.
+///
+/// # Errors
+/// When we are not root, or packages are missing: with their names.
+pub fn require() -> anyhow::Result<()> {
+    anyhow::ensure!(nix::unistd::geteuid().is_root(), "network namespaces need root");
+    let missing: Vec<&str> = missing_packages().collect();
+    anyhow::ensure!(
+        missing.is_empty(),
+        "missing Debian packages: {}",
+        missing.join(" ")
+    );
+    Ok(())
 }
 
 /// The systemd units that [`packages`] would start in the host's own namespace: mask them before installing, since a

@@ -7,7 +7,7 @@
 use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -120,11 +120,7 @@ impl StrongSwan {
     /// # Errors
     /// When the package is missing, or the daemon does not come up or refuses the connection.
     pub fn start(node: &Node, connection: SwanConnection) -> Result<Self> {
-        ensure!(
-            Path::new(CHARON).exists(),
-            "{CHARON} is missing: install {}",
-            crate::packages().join(" ")
-        );
+        crate::require()?;
         let mut swan = Self {
             node: node.clone(),
             connections: vec![connection],

@@ -1,0 +1,37 @@
+//! Our IPsec engine against foreign ones: a matrix of cases as data (`cases.txt`), each in a topology of its own.
+//!
+//! `cargo nextest run -p isthmus-interop` runs one process per case. `cargo test -p isthmus-interop` runs them two at a
+//! time and ends with `N passed, N failed, N skipped`; arguments after `--` choose the cases whose names contain one of
+//! them. Cases that are known to fail stand in `disabled.txt` with a reason; they run too, and one that passes is an error,
+//! so that no stale entry remains.
+//!
+//! The peer is Debian's strongSwan. Ours is the tunnel daemon as a process of its own: this test program started again,
+//! or the program that `ISTHMUS_BIN` names.
+
+mod harness;
+mod scenario;
+mod setup;
+mod table;
+mod tunneld;
+
+use std::env;
+use std::process::ExitCode;
+
+/// First argument that turns the test program into a tunnel daemon.
+const TUNNELD: &str = "tunneld";
+
+/// The test program.
+pub fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let outcome = match arguments.split_first() {
+        Some((first, rest)) if first == TUNNELD => tunneld::run(rest),
+        _ => harness::run(&arguments),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            harness::complain(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
