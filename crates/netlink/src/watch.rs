@@ -1,0 +1,1 @@
+//! Learns from the kernel that something changed.
