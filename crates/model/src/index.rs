@@ -51,4 +51,12 @@ impl<P: Ord + Copy, C: Ord + Copy> Index<P, C> {
             .into_iter()
             .flat_map(move |children| children.range((low, Unbounded)).copied())
     }
+
+    /// The children from `first` on.
+    pub(crate) fn children_from(&self, parent: P, first: C) -> impl Iterator<Item = C> + '_ {
+        self.0
+            .get(&parent)
+            .into_iter()
+            .flat_map(move |children| children.range(first..).copied())
+    }
 }

@@ -12,14 +12,22 @@
 //! What a resource should be (its spec) and what hosts report of it (its status) are different records. States that
 //! callers see are derived from both.
 
+mod access;
+mod address;
+mod apply;
 mod ids;
 mod index;
 mod names;
+mod query;
 pub mod record;
+mod refusal;
 mod settings;
 mod snapshot;
+mod view;
 
+pub use apply::apply;
 pub use ids::IdSource;
+pub use query::query;
 pub use record::{
     Account, AclAction, AclRule, AddressPrefix, ApiKey, Change, Changes, ConnectionObservation,
     CustomerGateway, Direction, GatewayMember, GatewayObservation, GroupRemote, GroupRule, IkePolicy,
@@ -27,5 +35,5 @@ pub use record::{
     PreSharedKey, Record, RecordKey, RecordKind, ReservedFor, ReservedIp, Role, RouteTable, SecurityGroup,
     Subnet, User, Vpc, VpnConnection, VpnGateway,
 };
-pub use settings::{Quotas, Settings};
+pub use settings::{Quotas, Settings, SettingsError};
 pub use snapshot::{NameScope, PublicHolder, Snapshot};

@@ -63,10 +63,73 @@ impl Settings {
         (network.octets()[0] == 10).then(|| Cidr::truncating(IpNet::V4(Ipv4Net::new_assert(network, 18))))
     }
 
+    /// Whether the parts fit together.
+    ///
+    /// # Errors
+    /// [`SettingsError`] names what does not.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        if self.zones.is_empty() {
+            return Err(SettingsError::NoZone);
+        }
+        for (position, zone) in self.zones.iter().enumerate() {
+            if self.zones[..position].contains(zone) {
+                return Err(SettingsError::ZoneTwice(zone.clone()));
+            }
+        }
+        if let Some(zone) = self.auto_prefixes.keys().find(|zone| !self.has_zone(zone)) {
+            return Err(SettingsError::UnknownZone(zone.clone()));
+        }
+        if self.public_pool.v4().is_none() {
+            return Err(SettingsError::PoolNotIpv4(self.public_pool));
+        }
+        let mut seen: Vec<Cidr> = Vec::with_capacity(self.zones.len());
+        for zone in &self.zones {
+            let prefix = self
+                .auto_prefix(zone)
+                .ok_or_else(|| SettingsError::NoPrefix(zone.clone()))?;
+            if crate::address::vpc_range(prefix, isthmus_ops::ResourceKind::AddressPrefix, "auto_prefixes")
+                .is_err()
+            {
+                return Err(SettingsError::PrefixNotUsable(prefix));
+            }
+            if let Some(other) = seen.iter().find(|other| other.overlaps(prefix)) {
+                return Err(SettingsError::PrefixOverlap(prefix, *other));
+            }
+            seen.push(prefix);
+        }
+        Ok(())
+    }
+
     /// Whether `zone` belongs to the region.
     pub fn has_zone(&self, zone: &ZoneName) -> bool {
         self.zones.contains(zone)
     }
+}
+
+/// What is wrong with [`Settings`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// No zone left for a default prefix.
+    #[error("zone {0} needs a default address prefix of its own in the settings")]
+    NoPrefix(ZoneName),
+    /// A region without zones.
+    #[error("the region has no zone")]
+    NoZone,
+    /// The pool of public addresses must be IPv4.
+    #[error("the public pool {0} is not an IPv4 range")]
+    PoolNotIpv4(Cidr),
+    /// A default prefix that no VPC may have.
+    #[error("the default address prefix {0} is not one that a VPC may have")]
+    PrefixNotUsable(Cidr),
+    /// Default prefixes of two zones overlap.
+    #[error("the default address prefixes {0} and {1} overlap")]
+    PrefixOverlap(Cidr, Cidr),
+    /// A default prefix for a zone that does not exist.
+    #[error("a default address prefix is given for zone {0}, which does not exist")]
+    UnknownZone(ZoneName),
+    /// A zone listed twice.
+    #[error("zone {0} is listed twice")]
+    ZoneTwice(ZoneName),
 }
 
 /// How much an account may have. The defaults are those of IBM Cloud.
@@ -131,5 +194,71 @@ impl Quotas {
             ike_policies: u32::MAX,
             ipsec_policies: u32::MAX,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_fit_together_and_are_those_of_the_first_region() {
+        let settings = Settings::default();
+        assert_eq!(settings.check(), Ok(()));
+        let prefixes: Vec<String> = settings
+            .zones
+            .iter()
+            .map(|zone| settings.auto_prefix(zone).unwrap().to_string())
+            .collect();
+        assert_eq!(prefixes, ["10.240.0.0/18", "10.240.64.0/18", "10.240.128.0/18"]);
+    }
+
+    #[test]
+    fn an_empty_file_gives_the_defaults_and_a_partial_one_keeps_the_rest() {
+        assert_eq!(
+            serde_json::from_str::<Settings>("{}").unwrap(),
+            Settings::default()
+        );
+        let partial: Settings =
+            serde_json::from_str(r#"{"quotas":{"vpcs":3},"public_pool":"198.51.100.0/25"}"#).unwrap();
+        assert_eq!(partial.quotas.vpcs, 3);
+        assert_eq!(partial.quotas.subnets_per_vpc, 100);
+        assert_eq!(partial.region, Settings::default().region);
+        assert!(serde_json::from_str::<Settings>(r#"{"quota":{}}"#).is_err());
+    }
+
+    #[test]
+    fn settings_that_contradict_themselves_are_refused() {
+        let zone = |name: &str| ZoneName::new(name).unwrap();
+        let with = |change: &dyn Fn(&mut Settings)| {
+            let mut settings = Settings::default();
+            change(&mut settings);
+            settings.check()
+        };
+        assert_eq!(with(&|s| s.zones.clear()), Err(SettingsError::NoZone));
+        assert_eq!(
+            with(&|s| s.zones.push(zone("us-south-1"))),
+            Err(SettingsError::ZoneTwice(zone("us-south-1")))
+        );
+        let range = |text: &str| text.parse::<Cidr>().unwrap();
+        assert!(matches!(
+            with(&|s| drop(s.auto_prefixes.insert(zone("us-south-2"), range("10.240.0.0/16")))),
+            Err(SettingsError::PrefixOverlap(..))
+        ));
+        assert!(matches!(
+            with(&|s| drop(
+                s.auto_prefixes
+                    .insert(zone("us-south-2"), range("169.254.0.0/16"))
+            )),
+            Err(SettingsError::PrefixNotUsable(_))
+        ));
+        assert!(matches!(
+            with(&|s| drop(s.auto_prefixes.insert(zone("moon-1"), range("10.1.0.0/16")))),
+            Err(SettingsError::UnknownZone(_))
+        ));
+        assert!(matches!(
+            with(&|s| s.public_pool = range("2001:db8::/64")),
+            Err(SettingsError::PoolNotIpv4(_))
+        ));
     }
 }

@@ -291,6 +291,10 @@ fn vpcs_of(vpcs: impl Iterator<Item = VpcId>) -> Vec<VpcId> {
 
 /// One step from a snapshot to the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every change is a put, and changes live briefly"
+)]
 pub enum Change {
     /// The record no longer exists.
     Delete(RecordKey),

@@ -138,7 +138,7 @@ pub struct IpsecPolicy {
     pub id: IpsecPolicyId,
     /// Name, owner, time.
     pub meta: Meta,
-    /// Ciphers, preferred first; all AEADs or none.
+    /// Ciphers, preferred first.
     pub encryption: Vec<Encryption>,
     /// Hashes; empty exactly when every cipher is an AEAD.
     pub integrity: Vec<Integrity>,

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use isthmus_ops::InterfaceAttachment;
 use isthmus_types::{
     AccountId, AddressPrefixId, ApiKeyId, IkePolicyId, InstanceId, IpsecPolicyId, NetworkAclId,
     NetworkInterfaceId, ReservedIpId, ResourceBits, ResourceName, RouteTableId, SecurityGroupId, SubnetId,
@@ -81,6 +82,7 @@ pub(crate) struct Indices {
     pub(crate) names: RedBlackTreeMapSync<(NameScope, ResourceName), ResourceBits>,
     pub(crate) public: RedBlackTreeMapSync<Ipv4Addr, PublicHolder>,
     pub(crate) api_keys: RedBlackTreeMapSync<[u8; 32], ApiKeyId>,
+    pub(crate) devices: RedBlackTreeMapSync<String, NetworkInterfaceId>,
 }
 
 #[derive(Clone, Copy)]
@@ -119,6 +121,7 @@ impl Indices {
             names: RedBlackTreeMapSync::new_sync(),
             public: RedBlackTreeMapSync::new_sync(),
             api_keys: RedBlackTreeMapSync::new_sync(),
+            devices: RedBlackTreeMapSync::new_sync(),
         }
     }
 
@@ -229,6 +232,9 @@ impl Indices {
         } else if let Record::NetworkInterface(interface) = record {
             edge(&mut self.interfaces, step, interface.vpc, interface.id);
             edge(&mut self.subnet_interfaces, step, interface.subnet, interface.id);
+            if let Some(device) = device_key(&interface.attachment) {
+                entry(&mut self.devices, step, device, interface.id);
+            }
             for group in &interface.security_groups {
                 edge(&mut self.group_interfaces, step, *group, interface.id);
             }
@@ -277,6 +283,16 @@ impl Indices {
 
     fn name(&mut self, step: Step, scope: NameScope, name: &ResourceName, bits: ResourceBits) {
         entry(&mut self.names, step, (scope, name.clone()), bits);
+    }
+}
+
+/// Names the device that an attachment needs on a host, so that no two interfaces ask for the same: `/DEVICE` for a
+/// TAP, `NAMESPACE/DEVICE` in a user's namespace, none for a namespace of ours.
+pub(crate) fn device_key(attachment: &InterfaceAttachment) -> Option<String> {
+    match attachment {
+        InterfaceAttachment::Namespace => None,
+        InterfaceAttachment::HandOver { namespace, interface } => Some(format!("{namespace}/{interface}")),
+        InterfaceAttachment::Tap { interface } => Some(format!("/{interface}")),
     }
 }
 

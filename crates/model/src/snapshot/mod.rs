@@ -11,6 +11,7 @@ use crate::record::{Change, Changes, Record, RecordKey, Tables};
 use crate::settings::Settings;
 
 use indices::Indices;
+pub(crate) use indices::device_key;
 pub use indices::{NameScope, PublicHolder};
 
 /// One consistent, immutable state of the model: every record, and the indices over them.

@@ -142,9 +142,51 @@ impl Snapshot {
         self.tables.vpn_connections.values()
     }
 
+    /// Number of VPCs of an account.
+    pub fn vpc_count_of(&self, account: AccountId) -> usize {
+        self.indices.vpcs.count(account)
+    }
+
+    /// Number of subnets of a VPC.
+    pub fn subnet_count_of_vpc(&self, vpc: VpcId) -> usize {
+        self.indices.subnets.count(vpc)
+    }
+
+    /// Number of instances of an account, also those being deleted.
+    pub fn instance_count_of(&self, account: AccountId) -> usize {
+        self.indices.account_instances.count(account)
+    }
+
+    /// Number of VPN gateways of an account, also those being deleted.
+    pub fn gateway_count_of(&self, account: AccountId) -> usize {
+        self.indices.account_gateways.count(account)
+    }
+
+    /// Number of IKE policies of an account.
+    pub fn ike_policy_count_of(&self, account: AccountId) -> usize {
+        self.indices.ike_policies.count(account)
+    }
+
+    /// Number of IPsec policies of an account.
+    pub fn ipsec_policy_count_of(&self, account: AccountId) -> usize {
+        self.indices.ipsec_policies.count(account)
+    }
+
+    /// Whether something holds this private address, apart from the five that Isthmus keeps.
+    pub fn is_held(&self, subnet: SubnetId, address: Ipv4Addr) -> bool {
+        let lowest = ReservedIpId(ResourceBits::from_random(0));
+        let mut from = self.indices.held.children_from(subnet, (address, lowest));
+        from.next().is_some_and(|(held, _)| held == address)
+    }
+
     /// The private addresses held in a subnet, lowest first, without the five that Isthmus keeps.
     pub fn held_addresses(&self, subnet: SubnetId) -> impl Iterator<Item = Ipv4Addr> + '_ {
         self.indices.held.children(subnet).map(|(address, _)| address)
+    }
+
+    /// Number of private addresses held in a subnet, without the five that Isthmus keeps.
+    pub fn held_count(&self, subnet: SubnetId) -> usize {
+        self.indices.held.count(subnet)
     }
 
     /// The reservations of private addresses in a subnet, lowest address first.
@@ -208,6 +250,12 @@ impl Snapshot {
             .public
             .iter()
             .map(|(address, holder)| (*address, *holder))
+    }
+
+    /// The interface whose workload end has this device on the host: `/DEVICE` for a TAP,
+    /// `NAMESPACE/DEVICE` in a user's namespace.
+    pub fn device_holder(&self, device: &str) -> Option<NetworkInterfaceId> {
+        self.indices.devices.get(device).copied()
     }
 
     /// The API key whose SHA-256 is `hash`. Hashes of random keys may be looked up; callers who compare what a stranger

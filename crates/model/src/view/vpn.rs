@@ -1,0 +1,197 @@
+//! VPN gateways, connections and policies.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use isthmus_ops::{
+    ConnectionDownReason, ConnectionState, GatewayMemberView, GatewayStatus, Identity, IkePolicyView,
+    IpsecPolicyView, Lifecycle, OpError, PeerAddress, Reference, ResourceKind, VpnConnectionView,
+    VpnGatewayView,
+};
+use isthmus_types::{VpnConnectionId, VpnGatewayId};
+
+use super::{
+    common, gateway_of, ike_policy_reference, ipsec_policy_reference, reference, reserved_ip_reference,
+    subnet_reference, vpc_reference,
+};
+use crate::record::{GatewayMember, IkePolicy, IpsecPolicy, VpnConnection, VpnGateway};
+use crate::refusal::dangling;
+use crate::snapshot::Snapshot;
+
+pub(crate) fn gateway_view(snapshot: &Snapshot, gateway: &VpnGateway) -> Result<VpnGatewayView, OpError> {
+    let [active, standby] = &gateway.members;
+    Ok(VpnGatewayView {
+        id: gateway.id,
+        common: common(&gateway.meta),
+        vpc: vpc_reference(snapshot, gateway.vpc)?,
+        subnet: subnet_reference(snapshot, gateway.subnet)?,
+        zone: gateway.zone.clone(),
+        lifecycle: lifecycle(snapshot, gateway),
+        public_address: gateway.public_address,
+        members: [
+            member_view(snapshot, active, true)?,
+            member_view(snapshot, standby, false)?,
+        ],
+        connections: snapshot
+            .connections_of(gateway.id)
+            .filter(|connection| connection.deleting.is_none())
+            .map(|connection| reference(connection.id, &connection.meta.name))
+            .collect(),
+    })
+}
+
+fn lifecycle(snapshot: &Snapshot, gateway: &VpnGateway) -> Lifecycle {
+    if gateway.deleting.is_some() {
+        return Lifecycle::Deleting;
+    }
+    match snapshot.gateway_status(gateway.id) {
+        None => Lifecycle::Pending,
+        Some(GatewayStatus::Available) => Lifecycle::Ready,
+        Some(GatewayStatus::Failed { reason }) => Lifecycle::Failed {
+            reason: reason.clone(),
+        },
+    }
+}
+
+fn member_view(
+    snapshot: &Snapshot,
+    member: &GatewayMember,
+    active: bool,
+) -> Result<GatewayMemberView, OpError> {
+    Ok(GatewayMemberView {
+        id: member.id,
+        active,
+        private_address: member.address,
+        reserved_ip: reserved_ip_reference(snapshot, member.reserved_ip)?,
+    })
+}
+
+/// What callers see as a connection's state: what was asked for, joined with what was observed.
+pub(crate) fn connection_state(snapshot: &Snapshot, connection: &VpnConnection) -> ConnectionState {
+    let down = |reason, detail: &str| ConnectionState::Down {
+        reason,
+        detail: detail.to_owned(),
+    };
+    if !connection.admin_state_up {
+        return down(ConnectionDownReason::AdminDown, "the connection is switched off");
+    }
+    match snapshot
+        .connection_status(connection.id)
+        .map(|status| &status.state)
+    {
+        None => down(
+            ConnectionDownReason::Negotiating,
+            "the first negotiation has not ended yet",
+        ),
+        // Observed before it was switched on again.
+        Some(ConnectionState::Down {
+            reason: ConnectionDownReason::AdminDown,
+            ..
+        }) => down(
+            ConnectionDownReason::Negotiating,
+            "the connection was switched on a moment ago",
+        ),
+        Some(state) => state.clone(),
+    }
+}
+
+pub(crate) fn connection_view(
+    snapshot: &Snapshot,
+    connection: &VpnConnection,
+) -> Result<VpnConnectionView, OpError> {
+    let gateway = gateway_of(snapshot, connection.gateway)?;
+    let peer = snapshot
+        .peer_of(connection)
+        .ok_or_else(|| dangling(ResourceKind::CustomerGateway, connection.customer_gateway))?
+        .address
+        .clone();
+    let psk = snapshot
+        .pre_shared_key(connection.id)
+        .ok_or_else(|| dangling(ResourceKind::VpnConnection, connection.id))?
+        .clone();
+    let state = connection_state(snapshot, connection);
+    let observed = snapshot.connection_status(connection.id);
+    let suites = observed.filter(|_| matches!(state, ConnectionState::Up));
+    Ok(VpnConnectionView {
+        id: connection.id,
+        common: common(&connection.meta),
+        gateway: gateway.id,
+        gateway_address: gateway.public_address,
+        psk,
+        local_cidrs: connection.local_cidrs.clone(),
+        peer_cidrs: connection.peer_cidrs.clone(),
+        admin_state_up: connection.admin_state_up,
+        dead_peer_detection: connection.dead_peer_detection,
+        ike_policy: connection
+            .ike_policy
+            .map(|id| ike_policy_reference(snapshot, id))
+            .transpose()?,
+        ipsec_policy: connection
+            .ipsec_policy
+            .map(|id| ipsec_policy_reference(snapshot, id))
+            .transpose()?,
+        establish: connection.establish,
+        local_identity: connection.local_identity(gateway.public_address),
+        peer_identity: connection.peer_identity(&peer),
+        peer,
+        state,
+        state_since: observed.map_or(connection.meta.created_at, |status| status.since),
+        ike_suite: suites.map_or_else(String::new, |status| status.ike_suite.clone()),
+        esp_suite: suites.map_or_else(String::new, |status| status.esp_suite.clone()),
+    })
+}
+
+impl VpnConnection {
+    /// The identity that we present: the chosen one, else the gateway's public address.
+    pub fn local_identity(&self, gateway_address: Ipv4Addr) -> Identity {
+        self.local_identity
+            .clone()
+            .unwrap_or(Identity::Address(gateway_address))
+    }
+
+    /// The identity that the peer must present: the chosen one, else its address or name.
+    pub fn peer_identity(&self, peer: &PeerAddress) -> Identity {
+        self.peer_identity.clone().unwrap_or_else(|| match peer {
+            PeerAddress::Address(IpAddr::V4(address)) => Identity::Address(*address),
+            PeerAddress::Address(IpAddr::V6(address)) => Identity::Fqdn(address.to_string()),
+            PeerAddress::Fqdn(name) => Identity::Fqdn(name.clone()),
+        })
+    }
+}
+
+fn users<'a>(
+    connections: impl Iterator<Item = &'a VpnConnection>,
+) -> Vec<(VpnGatewayId, Reference<VpnConnectionId>)> {
+    connections
+        .map(|connection| {
+            (
+                connection.gateway,
+                reference(connection.id, &connection.meta.name),
+            )
+        })
+        .collect()
+}
+
+pub(crate) fn ike_policy_view(snapshot: &Snapshot, policy: &IkePolicy) -> IkePolicyView {
+    IkePolicyView {
+        id: policy.id,
+        common: common(&policy.meta),
+        version: policy.version,
+        encryption: policy.encryption.clone(),
+        integrity: policy.integrity.clone(),
+        dh: policy.dh.clone(),
+        key_lifetime: policy.key_lifetime,
+        connections: users(snapshot.connections_with_ike_policy(policy.id)),
+    }
+}
+
+pub(crate) fn ipsec_policy_view(snapshot: &Snapshot, policy: &IpsecPolicy) -> IpsecPolicyView {
+    IpsecPolicyView {
+        id: policy.id,
+        common: common(&policy.meta),
+        encryption: policy.encryption.clone(),
+        integrity: policy.integrity.clone(),
+        pfs: policy.pfs.clone(),
+        key_lifetime: policy.key_lifetime,
+        connections: users(snapshot.connections_with_ipsec_policy(policy.id)),
+    }
+}
