@@ -142,11 +142,17 @@ impl Isthmus {
         let child = command
             .spawn()
             .with_context(|| format!("starting {}", self.program.path.display()))?;
-        self.daemon = Some(Running::adopt("the tunnel daemon".to_owned(), child));
-        eventually("the tunnel daemon's socket", || {
-            Ok(UnixStream::connect(self.socket())?)
+        let mut daemon = Running::adopt("the tunnel daemon".to_owned(), child);
+        let listening = eventually("the tunnel daemon's socket", || {
+            if !daemon.is_alive()? {
+                return Ok(false);
+            }
+            UnixStream::connect(self.socket())?;
+            Ok(true)
         })
         .with_context(|| self.log_tail())?;
+        ensure!(listening, "the tunnel daemon ended at once: {}", self.log_tail());
+        self.daemon = Some(daemon);
         self.apply()
     }
 

@@ -200,6 +200,29 @@ impl TwoSites {
             .ip(["route del 10.1.0.0/16", "route del 10.2.0.0/16"])
     }
 
+    /// Makes the internet drop `percent` of all packets at random from now on.
+    ///
+    /// # Errors
+    /// When nft refuses, for one because it does so already.
+    pub fn lose(&self, percent: u8) -> Result<()> {
+        self.internet.nft(&format!(
+            "table ip weather {{
+                chain forward {{
+                    type filter hook forward priority filter + 10;
+                    numgen random mod 100 < {percent} counter drop
+                }}
+            }}"
+        ))
+    }
+
+    /// Undoes [`TwoSites::lose`].
+    ///
+    /// # Errors
+    /// When nft refuses, for one because nothing is lost.
+    pub fn lose_no_more(&self) -> Result<()> {
+        self.internet.nft("delete table ip weather")
+    }
+
     /// The lab, to add more namespaces to it.
     pub const fn lab(&mut self) -> &mut Lab {
         &mut self.lab

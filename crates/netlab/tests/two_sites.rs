@@ -45,6 +45,12 @@ fn plain_routing_carries_everything_and_ends_when_told() {
     .unwrap();
     assert!(rate.bits_per_second > 1e8, "{rate:?}");
 
+    sites.lose(30).unwrap();
+    let count = Ping::exactly(&from.node, to.address, Duration::from_millis(1), 500).unwrap();
+    // Half of the round trips are expected; ten standard deviations are left on either side.
+    assert!((140..370).contains(&count.lost()), "{count:?}");
+    sites.lose_no_more().unwrap();
+
     sites.stop_routing_in_clear().unwrap();
     let silent = Ping::exactly(&from.node, to.address, Duration::from_millis(5), 5).unwrap();
     assert_eq!(silent.lost(), 5);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use isthmus_hostplan::{ConnectionPlan, DownReason, EstablishMode, TunnelState};
 use isthmus_netlab::patience::{eventually, eventually_within, holds, stretched};
+use isthmus_netlab::strongswan::{SwanChildSa, SwanIkeSa};
 use isthmus_netlab::{Ping, SwanConnection, transfer};
 use isthmus_types::Secret;
 
@@ -18,6 +19,8 @@ const BULK: u64 = 100_000_000;
 /// Lifetimes that make us replace SAs while the case runs, seconds.
 const SHORT_ESP_LIFETIME: u32 = 10;
 const SHORT_IKE_LIFETIME: u32 = 16;
+/// How much the internet loses in the case for that.
+const LOSS_PERCENT: u8 = 5;
 /// Dead-peer detection that is done with while the case runs, seconds.
 const SHORT_DPD_INTERVAL: u32 = 2;
 const SHORT_DPD_TIMEOUT: u32 = 5;
@@ -26,6 +29,7 @@ const SHORT_DPD_TIMEOUT: u32 = 5;
 pub fn run(case: &Case) -> Result<String> {
     match case.scenario {
         Scenario::Cycle => cycle(case),
+        Scenario::Lossy => lossy(case),
         Scenario::LostPeer => lost_peer(case),
         Scenario::OwnRestart => own_restart(case),
         Scenario::WrongKey => refusal(case, DownReason::AuthenticationFailed, |plan, _| {
@@ -79,23 +83,7 @@ fn cycle(case: &Case) -> Result<String> {
     let (near, far) = (stage.ours.hosts[0].clone(), stage.theirs.hosts[0].clone());
     let outward = Ping::start(&near.node, far.address, PACE)?;
     let inward = Ping::start(&far.node, near.address, PACE)?;
-    let soon = stretched(Duration::from_secs(10));
-
-    stage.peer.rekey_child()?;
-    let (_, child) = stage.until_settled(soon, "the Child SA that the peer makes", |_, now| {
-        now.inbound_spi != child.inbound_spi
-    })?;
-    stage.peer.rekey_ike()?;
-    let (ike, _) = stage.until_settled(soon, "the IKE SA that the peer makes", |now, _| {
-        now.initiator_spi != ike.initiator_spi
-    })?;
-    let due = |lifetime: u32| stretched(Duration::from_secs(u64::from(lifetime) + 2));
-    stage.until_settled(due(SHORT_ESP_LIFETIME), "the Child SA that we make", |_, now| {
-        now.inbound_spi != child.inbound_spi
-    })?;
-    stage.until_settled(due(SHORT_IKE_LIFETIME), "the IKE SA that we make", |now, _| {
-        now.initiator_spi != ike.initiator_spi
-    })?;
+    rekey_from_each_side(&stage, &ike, &child, Duration::from_secs(2))?;
     outward.wait_for_more(40)?;
     let (outward, inward) = (outward.finish()?, inward.finish()?);
     ensure!(
@@ -118,6 +106,59 @@ fn cycle(case: &Case) -> Result<String> {
         joined.as_millis(),
         outward.sent + inward.sent,
         BULK as f64 * 8.0 / out.as_secs_f64() / 1e9
+    ))
+}
+
+/// The peer replaces the Child SA and the IKE SA on request, then we replace both because they get old. `grace` is for the
+/// exchange itself, beyond the lifetime.
+fn rekey_from_each_side(stage: &Stage, ike: &SwanIkeSa, child: &SwanChildSa, grace: Duration) -> Result<()> {
+    let soon = stretched(Duration::from_secs(8) + grace);
+    stage.peer.rekey_child()?;
+    let (_, child) = stage.until_settled(soon, "the Child SA that the peer makes", |_, now| {
+        now.inbound_spi != child.inbound_spi
+    })?;
+    stage.peer.rekey_ike()?;
+    let (ike, _) = stage.until_settled(soon, "the IKE SA that the peer makes", |now, _| {
+        now.initiator_spi != ike.initiator_spi
+    })?;
+    let due = |lifetime: u32| stretched(Duration::from_secs(lifetime.into()) + grace);
+    stage.until_settled(due(SHORT_ESP_LIFETIME), "the Child SA that we make", |_, now| {
+        now.inbound_spi != child.inbound_spi
+    })?;
+    stage.until_settled(due(SHORT_IKE_LIFETIME), "the IKE SA that we make", |now, _| {
+        now.initiator_spi != ike.initiator_spi
+    })?;
+    Ok(())
+}
+
+fn lossy(case: &Case) -> Result<String> {
+    let start = Instant::now();
+    let mut stage = Stage::new(case, |plan, _| {
+        plan.esp_lifetime_seconds = SHORT_ESP_LIFETIME;
+        plan.ike_lifetime_seconds = SHORT_IKE_LIFETIME;
+        Ok(())
+    })?;
+    stage.lose(LOSS_PERCENT)?;
+    stage.begin()?;
+    let (ike, child) = stage.until_joined()?;
+    let joined = start.elapsed();
+    let (near, far) = (stage.ours.hosts[0].clone(), stage.theirs.hosts[0].clone());
+    let ping = Ping::start(&near.node, far.address, PACE)?;
+    rekey_from_each_side(&stage, &ike, &child, Duration::from_secs(10))?;
+    let count = ping.finish()?;
+    // Twice the loss of one way is expected; an outage at a rekey would show.
+    ensure!(
+        count.lost() * 100 < count.sent * u64::from(LOSS_PERCENT) * 3,
+        "too many pings lost: {count:?}"
+    );
+    transfer(&near.node, &far.node, far.address, BULK / 50).context("sending 2 MB")?;
+    end_clean(case, &mut stage)?;
+    stage.nothing_in_clear()?;
+    Ok(format!(
+        "up in {} ms, {} of {} pings lost over 4 rekeys with {LOSS_PERCENT} % loss",
+        joined.as_millis(),
+        count.lost(),
+        count.sent
     ))
 }
 

@@ -31,7 +31,7 @@ pub struct Stage {
     pub counters: LinkCounters,
     role: Role,
     // Last: the namespaces go after the daemons.
-    _sites: TwoSites,
+    sites: TwoSites,
 }
 
 impl Stage {
@@ -69,7 +69,7 @@ impl Stage {
             theirs,
             counters,
             role: case.role,
-            _sites: sites,
+            sites,
         })
     }
 
@@ -110,6 +110,11 @@ impl Stage {
             Ok((ike, child))
         })
         .with_context(|| format!("{}\n{}", self.isthmus.log_tail(), self.peer.log_tail()))
+    }
+
+    /// Makes the internet lose `percent` of the packets.
+    pub fn lose(&self, percent: u8) -> Result<()> {
+        self.sites.lose(percent)
     }
 
     /// Makes sure that nothing has crossed the internet but IKE and ESP.

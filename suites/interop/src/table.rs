@@ -12,6 +12,8 @@ const DISABLED: &str = include_str!("../disabled.txt");
 pub enum Scenario {
     /// A tunnel's whole life.
     Cycle,
+    /// A tunnel's life while the internet loses packets.
+    Lossy,
     /// The peer dies and comes back.
     LostPeer,
     /// We die and come back.
@@ -108,6 +110,7 @@ fn case(row: &str) -> Result<Case> {
         name: name.to_owned(),
         scenario: match scenario {
             "cycle" => Scenario::Cycle,
+            "lossy" => Scenario::Lossy,
             "lost-peer" => Scenario::LostPeer,
             "own-restart" => Scenario::OwnRestart,
             "wrong-key" => Scenario::WrongKey,
