@@ -1,0 +1,215 @@
+//! Plans to test with, and the namespaces they lead to, removed in the end whatever happens.
+
+#![allow(dead_code, reason = "each test program uses its own part")]
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use isthmus_fabric::name;
+use isthmus_hostplan::*;
+use isthmus_netlab::{Node, Ping};
+use isthmus_netlink::namespace;
+use isthmus_types::*;
+
+pub const ROUTER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// A realm of this test alone.
+pub struct Lab {
+    pub realm: Realm,
+}
+
+impl Lab {
+    pub fn new() -> Self {
+        assert!(nix::unistd::geteuid().is_root(), "kernel tests need root");
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let realm = Realm::new(format!("t{}x{number}", std::process::id())).unwrap();
+        Self { realm }
+    }
+
+    pub fn uplink(&self) -> UplinkPlan {
+        UplinkPlan::Private {
+            pool: "198.51.100.0/24".parse().unwrap(),
+            router: ROUTER,
+        }
+    }
+
+    pub fn plan(&self, generation: u64, vpcs: impl IntoIterator<Item = VpcPlan>) -> HostPlan {
+        HostPlan {
+            host: HostName::new("lab").unwrap(),
+            realm: self.realm.clone(),
+            generation: Generation(generation),
+            uplink: self.uplink(),
+            vpcs: vpcs
+                .into_iter()
+                .map(|vpc| (vpc.vpc, vpc))
+                .collect::<BTreeMap<_, _>>(),
+        }
+    }
+
+    pub fn router(&self, vpc: &VpcPlan) -> String {
+        name::router_namespace(&self.realm, vpc.vpc)
+    }
+
+    pub fn instance(&self, port: &PortPlan) -> String {
+        name::instance_namespace(&self.realm, port.instance)
+    }
+
+    pub fn internet(&self) -> String {
+        name::internet_namespace(&self.realm)
+    }
+
+    pub fn namespaces(&self) -> Vec<String> {
+        let prefix = name::namespace_prefix(&self.realm);
+        namespace::list()
+            .unwrap()
+            .into_iter()
+            .filter(|name| name.starts_with(&prefix))
+            .collect()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for name in self.namespaces() {
+            let _ = namespace::remove(&name);
+        }
+    }
+}
+
+pub fn bits(kind: u64, number: u64) -> ResourceBits {
+    ResourceBits::from_random((u128::from(kind) << 60) | u128::from(number) << 3 | 5)
+}
+
+/// A VPC 10.N.0.0/16 with subnets 10.N.0.0/24 and 10.N.1.0/24, two instances in each, everything permitted.
+pub fn vpc(number: u8) -> VpcPlan {
+    let base = u64::from(number) * 100;
+    let group = SecurityGroupId(bits(5, base));
+    let acl = NetworkAclId(bits(6, base));
+    let everything = Cidr::ALL_IPV4;
+    let subnets = (0..2u8).map(|index| SubnetPlan {
+        subnet: SubnetId(bits(2, base + u64::from(index))),
+        cidr: format!("10.{number}.{index}.0/24").parse().unwrap(),
+        router: Ipv4Addr::new(10, number, index, 1),
+        acl,
+        vpn_gateway: None,
+    });
+    let ports = (0..4u8).map(|index| PortPlan {
+        interface: NetworkInterfaceId(bits(3, base + u64::from(index))),
+        instance: InstanceId(bits(4, base + u64::from(index))),
+        instance_name: format!("instance-{index}"),
+        subnet: SubnetId(bits(2, base + u64::from(index / 2))),
+        address: Ipv4Addr::new(10, number, index / 2, 4 + index % 2),
+        mac: [0x02, 0, 0, number, 0, index],
+        attachment: Attachment::Namespace,
+        power: Power::On,
+        security_groups: vec![group],
+        spoofing: Spoofing::Forbidden,
+    });
+    let allow = AclRule {
+        action: AclAction::Allow,
+        source: everything,
+        destination: everything,
+    };
+    VpcPlan {
+        vpc: VpcId(bits(1, base)),
+        generation: Generation(1),
+        ranges: vec![format!("10.{number}.0.0/16").parse().unwrap()],
+        subnets: subnets.collect(),
+        ports: ports.collect(),
+        source_nat: Some(Ipv4Addr::new(198, 51, 100, 10 + number)),
+        security_groups: vec![SecurityGroupPlan {
+            group,
+            members: (0..4u8)
+                .map(|i| Ipv4Addr::new(10, number, i / 2, 4 + i % 2))
+                .collect(),
+            inbound: vec![GroupRule::Range { cidr: everything }],
+            outbound: vec![GroupRule::Range { cidr: everything }],
+        }],
+        acls: vec![NetworkAclPlan {
+            acl,
+            inbound: vec![allow.clone()],
+            outbound: vec![allow],
+        }],
+        gateways: Vec::new(),
+    }
+}
+
+/// Adds a gateway with one connection to `peer_range`, serving both subnets.
+pub fn with_gateway(mut vpc: VpcPlan, number: u8, peer: u8) -> VpcPlan {
+    let base = u64::from(number) * 100;
+    let gateway = VpnGatewayId(bits(7, base));
+    for subnet in &mut vpc.subnets {
+        subnet.vpn_gateway = Some(gateway);
+    }
+    let own = Ipv4Addr::new(198, 51, 100, 100 + number);
+    let other = Ipv4Addr::new(198, 51, 100, 100 + peer);
+    vpc.gateways.push(GatewayPlan {
+        gateway,
+        name: "gateway".to_owned(),
+        public_address: own,
+        mtu: 1400,
+        connections: vec![ConnectionPlan {
+            connection: VpnConnectionId(bits(8, base)),
+            name: "connection".to_owned(),
+            admin_up: true,
+            reset_count: 0,
+            version: IkeVersion::V2,
+            peer: PeerEndpoint::Address {
+                address: other.into(),
+            },
+            local_identity: IkeIdentity::Address(own.into()),
+            peer_identity: IkeIdentity::Address(other.into()),
+            psk: Secret::new("not a secret, only a test".to_owned()),
+            establish: EstablishMode::Bidirectional,
+            ike_proposals: Vec::new(),
+            esp_proposals: Vec::new(),
+            local_cidrs: vec![format!("10.{number}.0.0/16").parse().unwrap()],
+            peer_cidrs: vec![format!("10.{peer}.0.0/16").parse().unwrap()],
+            ike_lifetime_seconds: 28800,
+            esp_lifetime_seconds: 3600,
+            dpd_action: DpdAction::Restart,
+            dpd_interval_seconds: 2,
+            dpd_timeout_seconds: 10,
+            force_encapsulation: true,
+        }],
+    });
+    vpc
+}
+
+/// Runs a command in a namespace and returns what it wrote.
+pub fn run_in(namespace: &str, command: &str) -> Output {
+    let mut words = command.split_whitespace();
+    let mut command = Command::new(words.next().unwrap());
+    command
+        .args(words)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
+    namespace::spawn(namespace, &mut command)
+        .unwrap()
+        .wait_with_output()
+        .unwrap()
+}
+
+/// Runs a command in a namespace that must succeed.
+pub fn must(namespace: &str, command: &str) -> String {
+    let output = run_in(namespace, command);
+    assert!(
+        output.status.success(),
+        "{command} in {namespace}: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Whether one ping is answered.
+pub fn pings(namespace: &str, target: Ipv4Addr) -> bool {
+    let node = Node::existing(namespace).unwrap();
+    let count = Ping::exactly(&node, target, Duration::from_millis(1), 1).unwrap();
+    count.received == 1
+}
