@@ -79,11 +79,16 @@ impl IpHeader {
     /// # Errors
     /// [`IpError`].
     pub fn decode(packet: &[u8]) -> Result<Self, IpError> {
-        match packet.first().ok_or(IpError::Truncated)? >> 4 {
-            4 => decode_v4(packet),
-            6 => decode_v6(packet),
-            _ => Err(IpError::Version),
-        }
+        decode(packet, Extent::Complete)
+    }
+
+    /// Reads the header of a packet that an ICMP error quotes, whose end may be missing: `total_len` then says how
+    /// much is there.
+    ///
+    /// # Errors
+    /// [`IpError`].
+    pub fn decode_quoted(packet: &[u8]) -> Result<Self, IpError> {
+        decode(packet, Extent::Quoted)
     }
 
     /// The upper layer's ports: source and destination of TCP, UDP, SCTP and UDP-Lite, type and code of ICMP in the
@@ -138,16 +143,40 @@ pub fn set_traffic_class(packet: &mut [u8], traffic_class: u8) {
     }
 }
 
-fn decode_v4(packet: &[u8]) -> Result<IpHeader, IpError> {
+#[derive(Clone, Copy)]
+enum Extent {
+    Complete,
+    Quoted,
+}
+
+impl Extent {
+    fn check(self, total_len: usize, there: usize) -> Result<usize, IpError> {
+        match self {
+            Self::Complete if total_len > there => Err(IpError::TotalLength),
+            Self::Complete | Self::Quoted => Ok(total_len.min(there)),
+        }
+    }
+}
+
+fn decode(packet: &[u8], extent: Extent) -> Result<IpHeader, IpError> {
+    match packet.first().ok_or(IpError::Truncated)? >> 4 {
+        4 => decode_v4(packet, extent),
+        6 => decode_v6(packet, extent),
+        _ => Err(IpError::Version),
+    }
+}
+
+fn decode_v4(packet: &[u8], extent: Extent) -> Result<IpHeader, IpError> {
     let header: &[u8; IPV4_HEADER_LEN] = packet.first_chunk().ok_or(IpError::Truncated)?;
     let header_len = usize::from(header[0] & 0x0f) * 4;
     let total_len = usize::from(u16::from_be_bytes([header[2], header[3]]));
     if header_len < IPV4_HEADER_LEN || header_len > packet.len() {
         return Err(IpError::HeaderLength);
     }
-    if total_len < header_len || total_len > packet.len() {
+    if total_len < header_len {
         return Err(IpError::TotalLength);
     }
+    let total_len = extent.check(total_len, packet.len())?;
     let flags = u16::from_be_bytes([header[6], header[7]]);
     let fragment = match (flags & 0x1fff, flags & 0x2000 != 0) {
         (0, false) => Fragment::Whole,
@@ -166,9 +195,10 @@ fn decode_v4(packet: &[u8]) -> Result<IpHeader, IpError> {
     })
 }
 
-fn decode_v6(packet: &[u8]) -> Result<IpHeader, IpError> {
+fn decode_v6(packet: &[u8], extent: Extent) -> Result<IpHeader, IpError> {
     let header: &[u8; IPV6_HEADER_LEN] = packet.first_chunk().ok_or(IpError::Truncated)?;
     let total_len = IPV6_HEADER_LEN + usize::from(u16::from_be_bytes([header[4], header[5]]));
+    let total_len = extent.check(total_len, packet.len())?;
     let body = packet.get(..total_len).ok_or(IpError::TotalLength)?;
     let (source, rest) = header[8..].split_at(16);
     let mut protocol = header[6];

@@ -83,3 +83,12 @@ fn a_new_traffic_class_keeps_the_checksum_right() {
     set_traffic_class(&mut packet, 0x2b);
     assert_eq!(IpHeader::decode(&packet).unwrap().traffic_class, 0x2b);
 }
+
+#[test]
+fn a_quoted_packet_may_lack_its_end() {
+    let packet = v4(&[0x12, 0x34, 0x56, 0x78, 0, 80, 0, 0, 9, 9, 9, 9, 9, 9]);
+    let header = IpHeader::decode_quoted(&packet[..28]).unwrap();
+    assert_eq!(header.total_len, 28);
+    assert_eq!(header.ports(&packet[..28]), Some((0x1234, 0x5678)));
+    assert!(IpHeader::decode_quoted(&packet[..19]).is_err());
+}
