@@ -291,7 +291,7 @@ fn is_mounted(path: &Path) -> bool {
 
 // Makes the directory a shared mount point as iproute2 does, so that names made here show up in other mount
 // namespaces, and locks it against others doing the same.
-fn prepare_directory() -> io::Result<Flock<File>> {
+pub(crate) fn prepare_directory() -> io::Result<Flock<File>> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o755)

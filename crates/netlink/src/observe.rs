@@ -1,6 +1,9 @@
 //! Reads what namespaces hold.
 
-#![expect(clippy::wildcard_enum_match_arm, reason = "what the kernel may say is an open set")]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "what the kernel may say is an open set"
+)]
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,6 +1,9 @@
 //! Requests to the kernel's routing subsystem over one blocking socket, one request at a time.
 
-#![expect(clippy::wildcard_enum_match_arm, reason = "what the kernel may say is an open set")]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "what the kernel may say is an open set"
+)]
 
 use std::io;
 use std::os::fd::AsRawFd;
