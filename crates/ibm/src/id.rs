@@ -73,6 +73,33 @@ pub(crate) const IKE_POLICY: IdKind = regional(ResourceKind::IkePolicy, "ike_pol
 pub(crate) const IPSEC_POLICY: IdKind = regional(ResourceKind::IpsecPolicy, "ipsec_policies", None);
 
 impl IdKind {
+    /// How ids of a kind of resource look; none if the kind has none here.
+    pub const fn of(resource: ResourceKind) -> Option<&'static Self> {
+        match resource {
+            ResourceKind::AddressPrefix => Some(&ADDRESS_PREFIX),
+            ResourceKind::IkePolicy => Some(&IKE_POLICY),
+            ResourceKind::Instance => Some(&INSTANCE),
+            ResourceKind::IpsecPolicy => Some(&IPSEC_POLICY),
+            ResourceKind::NetworkAcl => Some(&NETWORK_ACL),
+            ResourceKind::NetworkInterface => Some(&INTERFACE),
+            ResourceKind::ReservedIp => Some(&RESERVED_IP),
+            ResourceKind::RouteTable => Some(&ROUTE_TABLE),
+            ResourceKind::SecurityGroup => Some(&SECURITY_GROUP),
+            ResourceKind::Subnet => Some(&SUBNET),
+            ResourceKind::Vpc => Some(&VPC),
+            ResourceKind::VpnConnection => Some(&VPN_CONNECTION),
+            ResourceKind::VpnGateway => Some(&VPN_GATEWAY),
+            ResourceKind::Account
+            | ResourceKind::ApiKey
+            | ResourceKind::CustomerGateway
+            | ResourceKind::PublicAddress
+            | ResourceKind::Region
+            | ResourceKind::ResourceGroup
+            | ResourceKind::User
+            | ResourceKind::Zone => None,
+        }
+    }
+
     /// The id as text.
     pub fn text(&self, bits: ResourceBits) -> String {
         format!("{}{}", self.prefix, bits.to_uuid())

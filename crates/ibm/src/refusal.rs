@@ -2,9 +2,11 @@
 
 use http::StatusCode;
 use isthmus_ops::{OpError, OpErrorCode as Code, ResourceKind as Kind};
+use isthmus_types::ResourceBits;
 
 use crate::date::ApiDate;
 use crate::fault::{Fault, Target};
+use crate::id::IdKind;
 
 /// The answer to a refused operation of a route about `subject`.
 pub(crate) fn fault(error: &OpError, subject: Kind, date: ApiDate) -> Fault {
@@ -12,7 +14,7 @@ pub(crate) fn fault(error: &OpError, subject: Kind, date: ApiDate) -> Fault {
         return Fault::internal();
     }
     let (status, code) = status_and_code(error, subject);
-    let fault = Fault::new(status, code, error.message.clone());
+    let fault = Fault::new(status, code, with_our_ids(&error.message, error.resource));
     let target = match (&error.field, error.code) {
         (_, Code::PreconditionFailed) => Some(Target::header("If-Match")),
         (Some(field), _) if field == "start" => Some(Target::parameter("start")),
@@ -21,18 +23,41 @@ pub(crate) fn fault(error: &OpError, subject: Kind, date: ApiDate) -> Fault {
         (None, _) => None,
     };
     match (target, &error.value) {
-        (Some(target), Some(value)) => fault.at(target.with_value(value)),
+        (Some(target), Some(value)) => fault.at(target.with_value(with_our_ids(value, error.resource))),
         (Some(target), None) => fault.at(target),
         (None, _) => fault,
     }
+}
+
+// The model writes ids as plain digits; clients know them in this dialect's form.
+fn with_our_ids(text: &str, resource: Kind) -> String {
+    let Some(kind) = IdKind::of(resource) else {
+        return text.to_owned();
+    };
+    let words: Vec<String> = text
+        .split(' ')
+        .map(|word| {
+            let bare = word.trim_end_matches([',', ';', ':', '.']);
+            match bare.parse::<ResourceBits>() {
+                Ok(bits) => format!(
+                    "{}{}",
+                    kind.text(bits),
+                    word.strip_prefix(bare).unwrap_or_default()
+                ),
+                Err(_) => word.to_owned(),
+            }
+        })
+        .collect();
+    words.join(" ")
 }
 
 fn status_and_code(error: &OpError, subject: Kind) -> (StatusCode, &'static str) {
     const BAD: StatusCode = StatusCode::BAD_REQUEST;
     const CONFLICT: StatusCode = StatusCode::CONFLICT;
     let kind = error.resource;
+    let field = error.field.as_deref().unwrap_or_default();
     match error.code {
-        Code::AddressesExhausted => (CONFLICT, exhausted_code(kind)),
+        Code::AddressesExhausted => (CONFLICT, exhausted_code(kind, subject)),
         Code::AddressInUse => (CONFLICT, "address_is_already_reserved"),
         Code::AddressNotUsable => (BAD, "bad_field"),
         Code::CidrNotFound => (StatusCode::NOT_FOUND, "vpn_connection_cidr_not_found"),
@@ -59,8 +84,8 @@ fn status_and_code(error: &OpError, subject: Kind) -> (StatusCode, &'static str)
         Code::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, "precondition_failed"),
         Code::QuotaExceeded => (CONFLICT, quota_code(error, subject)),
         Code::ReferenceNotFound => (BAD, reference_code(kind, subject)),
-        Code::ScopeMismatch if kind == Kind::Zone => (BAD, "zone_inconsistency"),
-        Code::ScopeMismatch if kind == Kind::SecurityGroup => (BAD, "security_group_not_in_vpc"),
+        Code::ScopeMismatch if field == "zone" => (BAD, "zone_inconsistency"),
+        Code::ScopeMismatch if field.ends_with("security_groups") => (BAD, "security_group_not_in_vpc"),
         Code::ScopeMismatch => (BAD, "vpc_resource_separation"),
         Code::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "backend_service_unavailable"),
     }
@@ -93,8 +118,8 @@ pub(crate) const fn invalid_name_code(subject: Kind) -> &'static str {
     }
 }
 
-fn exhausted_code(kind: Kind) -> &'static str {
-    if kind == Kind::AddressPrefix {
+fn exhausted_code(kind: Kind, subject: Kind) -> &'static str {
+    if subject == Kind::Subnet {
         "insufficient_space_for_subnet"
     } else if kind == Kind::PublicAddress {
         "over_quota"
@@ -273,6 +298,19 @@ mod tests {
         assert_eq!(target.value.as_deref(), Some("10.2.0.0/24"));
         let flat = fault(&error, Kind::VpnConnection, date("2020-02-14"));
         assert_eq!(flat.target.unwrap().name, "peer_cidrs[1]");
+    }
+
+    #[test]
+    fn ids_are_shown_in_the_form_that_clients_know() {
+        let id = isthmus_types::VpnGatewayId::from(ResourceBits::from_random(77));
+        let shown = fault(
+            &OpError::not_found(Kind::VpnGateway, id),
+            Kind::VpnGateway,
+            date("2026-10-06"),
+        );
+        let known = format!("0717-{}", id.bits().to_uuid());
+        assert_eq!(shown.message, format!("VPN gateway {known} was not found"));
+        assert_eq!(shown.target.unwrap().value, Some(known));
     }
 
     #[test]
