@@ -242,18 +242,19 @@ mod tests {
         );
         let range = |text: &str| text.parse::<Cidr>().unwrap();
         assert!(matches!(
-            with(&|s| drop(s.auto_prefixes.insert(zone("us-south-2"), range("10.240.0.0/16")))),
+            with(&|s| s
+                .auto_prefixes
+                .extend([(zone("us-south-2"), range("10.240.0.0/16"))])),
             Err(SettingsError::PrefixOverlap(..))
         ));
         assert!(matches!(
-            with(&|s| drop(
-                s.auto_prefixes
-                    .insert(zone("us-south-2"), range("169.254.0.0/16"))
-            )),
+            with(&|s| s
+                .auto_prefixes
+                .extend([(zone("us-south-2"), range("169.254.0.0/16"))])),
             Err(SettingsError::PrefixNotUsable(_))
         ));
         assert!(matches!(
-            with(&|s| drop(s.auto_prefixes.insert(zone("moon-1"), range("10.1.0.0/16")))),
+            with(&|s| s.auto_prefixes.extend([(zone("moon-1"), range("10.1.0.0/16"))])),
             Err(SettingsError::UnknownZone(_))
         ));
         assert!(matches!(

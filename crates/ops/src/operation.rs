@@ -90,6 +90,44 @@ pub enum Operation {
     FinishDeletion(HostFindings),
 }
 
+impl Operation {
+    /// The stable word for it, as audit records have it.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::CreateAccount(_) => "create_account",
+            Self::CreateVpc(_) => "create_vpc",
+            Self::UpdateVpc(_) => "update_vpc",
+            Self::DeleteVpc(_) => "delete_vpc",
+            Self::CreateAddressPrefix(_) => "create_address_prefix",
+            Self::UpdateAddressPrefix(_) => "update_address_prefix",
+            Self::DeleteAddressPrefix { .. } => "delete_address_prefix",
+            Self::CreateSubnet(_) => "create_subnet",
+            Self::UpdateSubnet { .. } => "update_subnet",
+            Self::DeleteSubnet { .. } => "delete_subnet",
+            Self::CreateInstance(_) => "create_instance",
+            Self::UpdateInstance { .. } => "update_instance",
+            Self::DeleteInstance { .. } => "delete_instance",
+            Self::ActOnInstance { .. } => "act_on_instance",
+            Self::CreateVpnGateway(_) => "create_vpn_gateway",
+            Self::UpdateVpnGateway { .. } => "update_vpn_gateway",
+            Self::DeleteVpnGateway { .. } => "delete_vpn_gateway",
+            Self::CreateVpnConnection(_) => "create_vpn_connection",
+            Self::UpdateVpnConnection(_) => "update_vpn_connection",
+            Self::DeleteVpnConnection { .. } => "delete_vpn_connection",
+            Self::AddConnectionCidr { .. } => "add_connection_cidr",
+            Self::RemoveConnectionCidr { .. } => "remove_connection_cidr",
+            Self::CreateIkePolicy(_) => "create_ike_policy",
+            Self::UpdateIkePolicy(_) => "update_ike_policy",
+            Self::DeleteIkePolicy { .. } => "delete_ike_policy",
+            Self::CreateIpsecPolicy(_) => "create_ipsec_policy",
+            Self::UpdateIpsecPolicy(_) => "update_ipsec_policy",
+            Self::DeleteIpsecPolicy { .. } => "delete_ipsec_policy",
+            Self::RecordStatus(_) => "record_status",
+            Self::FinishDeletion(_) => "finish_deletion",
+        }
+    }
+}
+
 /// The state that the caller has seen and wants unchanged: the resource's version, or anything.
 pub type IfMatch = Option<u64>;
 

@@ -6,6 +6,7 @@ use isthmus_types::{
     AddressPrefixId, Cidr, IkePolicyId, InstanceId, IpsecPolicyId, NetworkAclId, RegionName, ResourceName,
     RouteTableId, SecurityGroupId, SubnetId, VpcId, VpnConnectionId, VpnGatewayId, ZoneName,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::operation::Side;
 use crate::view::*;
@@ -173,7 +174,7 @@ pub enum GatewaySort {
 }
 
 /// A page of a list.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PageOf<T> {
     /// The items.
     pub items: Vec<T>,
@@ -184,7 +185,7 @@ pub struct PageOf<T> {
 }
 
 /// Whether something was new.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Addition {
     /// It was added.
     Added,
@@ -193,7 +194,7 @@ pub enum Addition {
 }
 
 /// What an operation or a query is answered with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "each variant carries the view of the same name")]
 pub enum Outcome {
     /// Done; nothing to show.

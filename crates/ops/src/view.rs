@@ -1,4 +1,6 @@
 //! Resources as a caller may see them: denormalised, so that a dialect can render them without another look-up.
+//!
+//! They serialise only so that the store can repeat an answer; a connection's key is then in clear and must be sealed.
 
 use std::net::Ipv4Addr;
 
@@ -8,6 +10,7 @@ use isthmus_types::{
     RouteTableId, Secret, SecurityGroupId, SubnetId, Timestamp, VpcId, VpnConnectionId, VpnGatewayId,
     VpnGatewayMemberId, ZoneName,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::operation::{
     DeadPeerDetection, Establish, Identity, InstanceAction, InterfaceAttachment, PeerAddress, PolicyGroup,
@@ -15,7 +18,7 @@ use crate::operation::{
 use crate::status::ConnectionState;
 
 /// A resource by id and name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reference<Id> {
     /// Its id.
     pub id: Id,
@@ -24,7 +27,7 @@ pub struct Reference<Id> {
 }
 
 /// What every resource view has.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Common {
     /// The owner.
     pub account: AccountId,
@@ -39,7 +42,7 @@ pub struct Common {
 }
 
 /// A region.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegionView {
     /// Its name.
     pub name: RegionName,
@@ -48,7 +51,7 @@ pub struct RegionView {
 }
 
 /// A zone.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ZoneView {
     /// Its name.
     pub name: ZoneName,
@@ -57,7 +60,7 @@ pub struct ZoneView {
 }
 
 /// Life of a resource that hosts have to make.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Lifecycle {
     /// Being removed.
     Deleting,
@@ -73,7 +76,7 @@ pub enum Lifecycle {
 }
 
 /// A VPC.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VpcView {
     /// Its id.
     pub id: VpcId,
@@ -96,7 +99,7 @@ pub struct VpcView {
 }
 
 /// A network ACL of which only the default rules exist yet: everything is allowed both ways.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkAclView {
     /// Its id.
     pub id: NetworkAclId,
@@ -109,7 +112,7 @@ pub struct NetworkAclView {
 }
 
 /// A security group of which only the default rules exist yet: inbound from anywhere, outbound to anywhere.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecurityGroupView {
     /// Its id.
     pub id: SecurityGroupId,
@@ -124,7 +127,7 @@ pub struct SecurityGroupView {
 }
 
 /// A rule of a security group.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecurityGroupRuleView {
     /// Whether it is about traffic to the target.
     pub inbound: bool,
@@ -133,7 +136,7 @@ pub struct SecurityGroupRuleView {
 }
 
 /// The other side of a security group rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RuleRemote {
     /// A range.
     Cidr(Cidr),
@@ -142,7 +145,7 @@ pub enum RuleRemote {
 }
 
 /// A route table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteTableView {
     /// Its id.
     pub id: RouteTableId,
@@ -155,7 +158,7 @@ pub struct RouteTableView {
 }
 
 /// An address prefix.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddressPrefixView {
     /// Its id.
     pub id: AddressPrefixId,
@@ -174,7 +177,7 @@ pub struct AddressPrefixView {
 }
 
 /// A subnet.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SubnetView {
     /// Its id.
     pub id: SubnetId,
@@ -197,7 +200,7 @@ pub struct SubnetView {
 }
 
 /// A private address held in a subnet.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReservedIpView {
     /// Its id.
     pub id: ReservedIpId,
@@ -214,7 +217,7 @@ pub struct ReservedIpView {
 }
 
 /// What holds a private address.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AddressHolder {
     /// An instance's interface.
     Interface(Reference<NetworkInterfaceId>),
@@ -225,7 +228,7 @@ pub enum AddressHolder {
 }
 
 /// An instance.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceView {
     /// Its id.
     pub id: InstanceId,
@@ -246,7 +249,7 @@ pub struct InstanceView {
 }
 
 /// State of an instance.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum InstanceState {
     /// Being removed.
     Deleting,
@@ -270,7 +273,7 @@ pub enum InstanceState {
 }
 
 /// A network interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InterfaceView {
     /// Its id.
     pub id: NetworkInterfaceId,
@@ -295,7 +298,7 @@ pub struct InterfaceView {
 }
 
 /// An action that was asked of an instance.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceActionView {
     /// Its id.
     pub id: InstanceActionId,
@@ -308,7 +311,7 @@ pub struct InstanceActionView {
 }
 
 /// A VPN gateway.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VpnGatewayView {
     /// Its id.
     pub id: VpnGatewayId,
@@ -331,7 +334,7 @@ pub struct VpnGatewayView {
 }
 
 /// A member of a VPN gateway.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GatewayMemberView {
     /// Its id.
     pub id: VpnGatewayMemberId,
@@ -344,7 +347,7 @@ pub struct GatewayMemberView {
 }
 
 /// A VPN connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VpnConnectionView {
     /// Its id.
     pub id: VpnConnectionId,
@@ -355,6 +358,7 @@ pub struct VpnConnectionView {
     /// The gateway's public address.
     pub gateway_address: Ipv4Addr,
     /// The shared key.
+    #[serde(with = "isthmus_types::secret::revealed")]
     pub psk: Secret,
     /// The other end.
     pub peer: PeerAddress,
@@ -387,7 +391,7 @@ pub struct VpnConnectionView {
 }
 
 /// An IKE policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IkePolicyView {
     /// Its id.
     pub id: IkePolicyId,
@@ -408,7 +412,7 @@ pub struct IkePolicyView {
 }
 
 /// An IPsec policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IpsecPolicyView {
     /// Its id.
     pub id: IpsecPolicyId,
