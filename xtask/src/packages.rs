@@ -36,7 +36,7 @@ const NEEDS: &[Need] = &[
     need(Set::Demo, "cc", "gcc"),
     need(Set::Demo, "/usr/include/stdlib.h", "libc6-dev"),
     need(Set::Demo, "nft", "nftables"),
-    need(Set::Test, "ip", "iproute2"),
+    need(Set::Demo, "ip", "iproute2"),
     need(Set::Test, "ping", "iputils-ping"),
     need(Set::Test, "tcpdump", "tcpdump"),
     need(Set::Test, "curl", "curl"),

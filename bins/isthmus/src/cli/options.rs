@@ -1,8 +1,9 @@
-//! Options of every subcommand, and every environment variable that the binary reads.
+//! Options of every subcommand.
 
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use isthmus_runtime::{StateLayout, environment};
 
 /// Options that every subcommand takes.
 #[derive(Clone, Debug, Args)]
@@ -12,12 +13,13 @@ pub struct GlobalOptions {
         long,
         global = true,
         value_name = "DIR",
-        env = "ISTHMUS_STATE_DIR",
+        env = environment::STATE_DIR,
+        hide_env_values = true,
         default_value = "/var/lib/isthmus"
     )]
     pub state_dir: PathBuf,
-    /// Profile with the address of the API and the key to log in with [default: <state-dir>/credentials.toml].
-    #[arg(long, global = true, value_name = "FILE", env = "ISTHMUS_PROFILE")]
+    /// Profile with the address of the API and the key to log in with [default: DIR/credentials.toml].
+    #[arg(long, global = true, value_name = "FILE", env = environment::PROFILE, hide_env_values = true)]
     pub profile: Option<PathBuf>,
     /// How results are printed.
     #[arg(short, long, global = true, value_enum, default_value_t = OutputFormat::Table)]
@@ -29,7 +31,12 @@ impl GlobalOptions {
     pub fn profile_path(&self) -> PathBuf {
         self.profile
             .clone()
-            .unwrap_or_else(|| self.state_dir.join("credentials.toml"))
+            .unwrap_or_else(|| self.layout().credentials())
+    }
+
+    /// The state directory.
+    pub fn layout(&self) -> StateLayout {
+        StateLayout::new(&self.state_dir)
     }
 }
 
