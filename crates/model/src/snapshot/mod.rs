@@ -53,11 +53,17 @@ impl Snapshot {
     /// The next state: `changes` applied, the revision one higher.
     #[must_use]
     pub fn with(&self, changes: &Changes) -> Self {
+        self.advanced_to(self.revision.next(), changes)
+    }
+
+    /// The state at a later revision: `changes` are those of all the revisions between.
+    #[must_use]
+    pub fn advanced_to(&self, revision: Revision, changes: &Changes) -> Self {
         let mut next = self.clone();
         for change in changes.iter() {
             next.change(change.clone());
         }
-        next.revision = self.revision.next();
+        next.revision = revision;
         next
     }
 
