@@ -13,36 +13,63 @@ use crate::{clippy_files, edges};
 /// Lines of one file, tests included, above which it has to be split.
 const LONGEST_FILE: usize = 1000;
 
-/// Everything but the tests.
-pub fn lint() -> anyhow::Result<()> {
-    step("format", &mut cargo(["fmt", "--all", "--check"]))?;
-    edges::check()?;
-    clippy_files::run(true)?;
-    sizes()?;
-    step(
+type Part = (&'static str, fn() -> anyhow::Result<()>);
+
+/// What `lint` is made of, the quick parts first.
+const PARTS: &[Part] = &[
+    ("format", format),
+    ("deps", edges::check),
+    ("generated", || clippy_files::run(true)),
+    ("sizes", sizes),
+    ("clippy", clippy),
+    ("docs", docs),
+];
+
+/// Everything but the tests, or the named parts of it.
+pub fn lint(names: &[String]) -> anyhow::Result<()> {
+    let known = |name: &str| PARTS.iter().any(|(part, _)| *part == name);
+    if let Some(unknown) = names.iter().find(|name| !known(name)) {
+        let parts: Vec<_> = PARTS.iter().map(|(part, _)| *part).collect();
+        bail!("lint has no part {unknown:?}; it has {}", parts.join(", "));
+    }
+    for (name, part) in PARTS {
+        if names.is_empty() || names.iter().any(|wanted| wanted == name) {
+            part().with_context(|| format!("{name} does not pass"))?;
+        }
+    }
+    Ok(())
+}
+
+fn format() -> anyhow::Result<()> {
+    step("format", &mut cargo(["fmt", "--all", "--check"]))
+}
+
+fn clippy() -> anyhow::Result<()> {
+    let arguments = [
         "clippy",
-        &mut cargo([
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--locked",
-            "--quiet",
-            "--",
-            "-D",
-            "warnings",
-        ]),
-    )?;
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--quiet",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    step("clippy", &mut cargo(arguments))
+}
+
+fn docs() -> anyhow::Result<()> {
+    let arguments = [
+        "doc",
+        "--workspace",
+        "--no-deps",
+        "--document-private-items",
+        "--locked",
+        "--quiet",
+    ];
     step(
         "documentation",
-        cargo([
-            "doc",
-            "--workspace",
-            "--no-deps",
-            "--document-private-items",
-            "--locked",
-            "--quiet",
-        ])
-        .env("RUSTDOCFLAGS", "-D warnings"),
+        cargo(arguments).env("RUSTDOCFLAGS", "-D warnings"),
     )
 }
 

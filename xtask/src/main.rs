@@ -22,8 +22,8 @@ Usage: cargo xtask TASK
 
   demo [--once]           build, start Isthmus, join two VPCs by VPN and prove it; --once ends after the proof
   test [FILTER...]        install what the tests need, run every test of the workspace
-  lint                    format, clippy, documentation, crate dependencies, file sizes
-  deps                    check which crate knows which, and that docs/dependencies.md is complete
+  lint [PART...]          all of, or some of: format, deps, generated, sizes, clippy, docs
+  deps                    check which crate knows which, and that docs/dependencies.md is complete (as lint deps)
   clippy-files [--check]  write (or check) the clippy.toml of each pure crate
   bench [NAME] [--json]   run a benchmark; without a name, list them
   packages [SET]          install the Debian packages of a set (demo, test, bench) that are missing
@@ -51,7 +51,7 @@ fn dispatch(arguments: &[String]) -> anyhow::Result<ExitCode> {
         "demo" => match demo::run(flag(rest, "--once")?)? {},
         "deps" => edges::check()?,
         "help" | "-h" | "--help" => write!(io::stdout(), "{HELP}")?,
-        "lint" => checks::lint()?,
+        "lint" => checks::lint(rest)?,
         "packages" => packages::ensure(packages::Set::parse(rest)?)?,
         "test" => checks::test(rest)?,
         other => bail!("there is no task {other:?}\n{HELP}"),

@@ -19,6 +19,8 @@ pub struct Workspace {
 pub struct Package {
     /// Its name.
     pub name: String,
+    /// Its manifest.
+    pub manifest: PathBuf,
     /// Its direct dependencies.
     pub dependencies: Vec<Dependency>,
 }
@@ -52,6 +54,7 @@ fn parse(document: &Value) -> anyhow::Result<Workspace> {
         .map(|package| {
             Ok(Package {
                 name: text(package, "name")?,
+                manifest: text(package, "manifest_path")?.into(),
                 dependencies: list(package, "dependencies")
                     .map(|dependency| {
                         Ok(Dependency {
