@@ -38,8 +38,8 @@ pub enum PassError {
     Thread(#[source] std::io::Error),
 }
 
-/// Observes, changes what differs, and observes again. Calls `settle` before the last observation of a pass that
-/// changed something: what the kernel announced until then was this pass's own doing.
+/// Observes, changes what differs, and observes again. Calls `settle` before each observation: what the kernel
+/// announced until then is no news, since this very pass did it or is about to see it.
 ///
 /// # Errors
 /// [`PassError`] if the kernel cannot be read; changes that fail are told in the [`Pass`] instead.
@@ -49,6 +49,7 @@ pub fn reconcile(desired: &Desired, mut settle: impl FnMut() + Send) -> Result<P
 
 fn run(visitor: &mut Visitor, desired: &Desired, settle: &mut impl FnMut()) -> Result<Pass, PassError> {
     let mut pass = Pass::default();
+    settle();
     let mut observed = visitor.observe(desired)?;
     for _ in 0..ROUNDS {
         let difference = diff(desired, &observed);

@@ -13,9 +13,9 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use isthmus_hostplan::{
-    GatewayTunnels, HostPlan, PortPlan, Power, SubnetPlan, TunnelPlan, UplinkPlan, VpcPlan,
+    GatewayPlan, GatewayTunnels, HostPlan, PortPlan, Power, SubnetPlan, TunnelPlan, UplinkPlan, VpcPlan,
 };
-use isthmus_types::{Cidr, Realm};
+use isthmus_types::{Cidr, Realm, VpcId};
 
 use crate::name;
 use crate::state::{Claim, Desired, Link, LinkKind, Namespace, Owner, Place, RouteKey, RouteTarget, Rule};
@@ -84,18 +84,24 @@ pub fn vpc(realm: &Realm, uplink: &UplinkPlan, plan: &VpcPlan) -> Desired {
 /// What the tunnel daemon of the host must run.
 pub fn tunnels(plan: &HostPlan) -> TunnelPlan {
     let gateways = plan.vpcs.values().flat_map(|vpc| {
-        vpc.gateways.iter().map(|gateway| GatewayTunnels {
-            gateway: gateway.gateway,
-            name: gateway.name.clone(),
-            namespace: name::router_namespace(&plan.realm, vpc.vpc),
-            tun: name::tun_link(gateway.gateway),
-            public_address: gateway.public_address,
-            mtu: gateway.mtu,
-            connections: gateway.connections.clone(),
-        })
+        let of_vpc = vpc.gateways.iter();
+        of_vpc.map(|gateway| tunnel(&plan.realm, vpc.vpc, gateway))
     });
     TunnelPlan {
         gateways: gateways.collect(),
+    }
+}
+
+/// What the tunnel daemon must run for one gateway.
+pub fn tunnel(realm: &Realm, vpc: VpcId, gateway: &GatewayPlan) -> GatewayTunnels {
+    GatewayTunnels {
+        gateway: gateway.gateway,
+        name: gateway.name.clone(),
+        namespace: name::router_namespace(realm, vpc),
+        tun: name::tun_link(gateway.gateway),
+        public_address: gateway.public_address,
+        mtu: gateway.mtu,
+        connections: gateway.connections.clone(),
     }
 }
 

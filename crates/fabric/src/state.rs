@@ -245,6 +245,22 @@ pub struct Desired {
     pub namespaces: BTreeMap<String, Namespace>,
 }
 
+impl Desired {
+    /// Every planned object that something here serves.
+    pub fn owners(&self) -> BTreeSet<Owner> {
+        let mut owners = BTreeSet::new();
+        for namespace in self.namespaces.values() {
+            owners.insert(namespace.owner);
+            owners.extend(namespace.links.values().map(|link| link.owner));
+            owners.extend(namespace.routes.values().map(|route| route.owner));
+            owners.extend(namespace.rules.values().copied());
+            owners.extend(namespace.sysctls.values().map(|sysctl| sysctl.owner));
+            owners.extend(namespace.rulesets.values().map(|ruleset| ruleset.owner));
+        }
+        owners
+    }
+}
+
 /// What the kernel really has in the namespaces asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {

@@ -66,6 +66,13 @@ pub struct NamespaceId {
     inode: u64,
 }
 
+impl NamespaceId {
+    /// Inode number, as `/proc/PID/ns/net` has it.
+    pub const fn inode(self) -> u64 {
+        self.inode
+    }
+}
+
 /// An open namespace. It stays usable, and alive, even when its name is removed.
 #[derive(Debug)]
 pub struct Namespace {

@@ -1,6 +1,11 @@
 //! Plans to test with, and the namespaces they lead to, removed in the end whatever happens.
 
 #![allow(dead_code, reason = "each test program uses its own part")]
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a test ends where something is not as it must be"
+)]
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

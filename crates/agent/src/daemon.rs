@@ -1,0 +1,170 @@
+//! The tunnel daemon: kept running, told what to run, listened to.
+//!
+//! It outlives the agent. A new agent adopts it, and telling it the plan that it already runs changes nothing.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use isthmus_hostplan::tunnel::{TunnelReply, TunnelRequest};
+use isthmus_hostplan::{TunnelPlan, TunnelReport};
+use isthmus_runtime::Shutdown;
+use isthmus_runtime::supervise::{AtShutdown, ChildSpec, SupervisionEvent, supervise};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
+
+/// How soon the daemon's socket is tried again. A daemon that was killed is back after some ten milliseconds.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// The agent's end of the tunnel daemon.
+pub(crate) struct Daemon {
+    plan: watch::Sender<Arc<TunnelPlan>>,
+}
+
+impl Daemon {
+    /// Begins to look after the daemon. Every report of it is sent to `reports`, and none when it is not there.
+    /// The daemon is started when the first plan with a gateway is given.
+    pub(crate) fn start(
+        socket: PathBuf,
+        spec: ChildSpec,
+        shutdown: Shutdown,
+        reports: mpsc::UnboundedSender<Option<TunnelReport>>,
+    ) -> Self {
+        let (plan, wanted) = watch::channel(Arc::new(TunnelPlan::default()));
+        let ending = shutdown.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = look_after(socket, spec, shutdown, wanted, reports) => {}
+                () = ending.wait() => {}
+            }
+        });
+        Self { plan }
+    }
+
+    /// Tells the daemon what to run from now on.
+    pub(crate) fn apply(&self, plan: TunnelPlan) {
+        self.plan.send_if_modified(|current| {
+            let changed = **current != plan;
+            if changed {
+                *current = Arc::new(plan);
+            }
+            changed
+        });
+    }
+}
+
+async fn look_after(
+    socket: PathBuf,
+    spec: ChildSpec,
+    shutdown: Shutdown,
+    mut wanted: watch::Receiver<Arc<TunnelPlan>>,
+    reports: mpsc::UnboundedSender<Option<TunnelReport>>,
+) {
+    if !spec.pid_file.exists() && wanted.wait_for(|plan| !plan.gateways.is_empty()).await.is_err() {
+        return;
+    }
+    tokio::spawn(supervise(
+        spec,
+        AtShutdown::Leave,
+        shutdown,
+        |event| match event {
+            SupervisionEvent::Ended { .. } => tracing::warn!(?event, "the tunnel daemon ended"),
+            SupervisionEvent::Adopted { .. }
+            | SupervisionEvent::Started { .. }
+            | SupervisionEvent::Stopped => {
+                tracing::info!(?event, "tunnel daemon");
+            }
+        },
+    ));
+    loop {
+        let watching = watch_reports(&socket, &reports);
+        let applying = apply_plans(&socket, &mut wanted);
+        // Both end only when the daemon does.
+        let result = tokio::select! {
+            result = watching => result,
+            result = applying => result,
+        };
+        if let Err(error) = result {
+            tracing::debug!(%error, "no connection to the tunnel daemon");
+        }
+        if reports.send(None).is_err() {
+            return;
+        }
+        sleep(RETRY).await;
+    }
+}
+
+async fn watch_reports(
+    socket: &Path,
+    reports: &mpsc::UnboundedSender<Option<TunnelReport>>,
+) -> io::Result<()> {
+    let mut stream = Stream::connect(socket).await?;
+    stream.send(&TunnelRequest::Watch).await?;
+    loop {
+        match stream.next().await? {
+            TunnelReply::Report { report } => {
+                if reports.send(Some(report)).is_err() {
+                    return Ok(());
+                }
+            }
+            TunnelReply::Applied => {}
+            TunnelReply::Refused { reason } => return Err(io::Error::other(reason)),
+        }
+    }
+}
+
+async fn apply_plans(socket: &Path, wanted: &mut watch::Receiver<Arc<TunnelPlan>>) -> io::Result<()> {
+    let mut stream = Stream::connect(socket).await?;
+    loop {
+        let plan = Arc::clone(&wanted.borrow_and_update());
+        let request = TunnelRequest::Apply {
+            plan: TunnelPlan::clone(&plan),
+        };
+        stream.send(&request).await?;
+        match stream.next().await? {
+            TunnelReply::Applied | TunnelReply::Report { .. } => {}
+            TunnelReply::Refused { reason } => tracing::error!(reason, "the tunnel daemon refused its plan"),
+        }
+        let mut changed = std::pin::pin!(wanted.changed());
+        tokio::select! {
+            result = &mut changed => result.map_err(io::Error::other)?,
+            // Nothing is due: a reply now, or the end of the stream, ends this connection.
+            result = stream.next() => { result?; }
+        }
+    }
+}
+
+/// A connection that carries one JSON object per line each way.
+struct Stream {
+    lines: Lines<BufReader<OwnedReadHalf>>,
+    writer: OwnedWriteHalf,
+}
+
+impl Stream {
+    async fn connect(socket: &Path) -> io::Result<Self> {
+        let (reader, writer) = UnixStream::connect(socket).await?.into_split();
+        Ok(Self {
+            lines: BufReader::new(reader).lines(),
+            writer,
+        })
+    }
+
+    async fn send(&mut self, request: &TunnelRequest) -> io::Result<()> {
+        let mut line = serde_json::to_vec(request)?;
+        line.push(b'\n');
+        self.writer.write_all(&line).await
+    }
+
+    async fn next(&mut self) -> io::Result<TunnelReply> {
+        let line = self
+            .lines
+            .next_line()
+            .await?
+            .ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+        Ok(serde_json::from_str(&line)?)
+    }
+}
