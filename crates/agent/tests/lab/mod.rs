@@ -218,3 +218,84 @@ pub fn pings(namespace: &str, target: Ipv4Addr) -> bool {
     let count = Ping::exactly(&node, target, Duration::from_millis(1), 1).unwrap();
     count.received == 1
 }
+
+/// Sends one datagram from `namespace` with a source address of choice, which its owner need not have.
+pub fn send_raw(namespace: &str, source: Ipv4Addr, destination: Ipv4Addr) {
+    use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+    let node = Node::existing(namespace).unwrap();
+    let socket = node
+        .run(|| Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(255))))
+        .unwrap()
+        .unwrap();
+    let mut packet = vec![0x45, 0, 0, 28, 0, 1, 0, 0, 64, 17, 0, 0];
+    packet.extend(source.octets());
+    packet.extend(destination.octets());
+    packet.extend([0x30, 0x39, 0x30, 0x3a, 0, 8, 0, 0]);
+    let target = SockAddr::from(std::net::SocketAddrV4::new(destination, 0));
+    socket.send_to(&packet, &target).unwrap();
+}
+
+/// Packets that a router's named counter has counted.
+pub fn counted(router: &str, counter: &str) -> u64 {
+    let text = must(router, &format!("nft -j list counter inet isthmus {counter}"));
+    let listing: serde_json::Value = serde_json::from_str(&text).unwrap();
+    listing["nftables"][1]["counter"]["packets"].as_u64().unwrap()
+}
+
+/// Packets that a link has sent and received.
+pub fn link_packets(namespace: &str, link: &str) -> (u64, u64) {
+    let read = |direction: &str| {
+        let text = must(namespace, &format!("ip -j -s link show {link}"));
+        let listing: serde_json::Value = serde_json::from_str(&text).unwrap();
+        listing[0]["stats64"][direction]["packets"].as_u64().unwrap()
+    };
+    (read("tx"), read("rx"))
+}
+
+/// Takes the place of two tunnel daemons: carries packets between two TUN devices as they are.
+pub struct Pump {
+    stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Pump {
+    pub fn start(ends: [(String, String); 2]) -> Self {
+        use isthmus_netlink::tun::{READ_LEN, Tun};
+        let [a, b] = ends.map(|(namespace, link)| {
+            let tun = namespace::run(&namespace, || Tun::attach(&link))
+                .unwrap()
+                .unwrap();
+            std::sync::Arc::new(tun)
+        });
+        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let threads = [(a.clone(), b.clone()), (b, a)].map(|(from, to)| {
+            let stop = stop.clone();
+            std::thread::spawn(move || {
+                let mut buffer = vec![0; READ_LEN];
+                while !stop.load(Ordering::Relaxed) {
+                    let mut poll = [nix::poll::PollFd::new(
+                        std::os::fd::AsFd::as_fd(&*from),
+                        nix::poll::PollFlags::POLLIN,
+                    )];
+                    nix::poll::poll(&mut poll, 20u16).unwrap();
+                    while let Ok(length) = from.read(&mut buffer) {
+                        to.write(&[std::io::IoSlice::new(&buffer[..length])]).unwrap();
+                    }
+                }
+            })
+        });
+        Self {
+            stop,
+            threads: threads.into(),
+        }
+    }
+}
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
