@@ -1,0 +1,167 @@
+//! `isthmus up`: the whole installation on this host, as separate processes that it supervises.
+//!
+//! Killed outright, it leaves its children at work; the next `up` adopts them.
+
+use std::env;
+use std::fs;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use isthmus_runtime::supervise::{AtShutdown, supervise};
+use isthmus_runtime::{
+    ChildSpec, Config, PidFile, PidFileError, Profile, Shutdown, StateLayout, SupervisionEvent, logging,
+};
+use isthmus_types::Realm;
+use tokio::net::TcpStream;
+use tokio::time::sleep;
+
+use super::{ServiceOptions, offer, requirements, take, teardown};
+use crate::cli::GlobalOptions;
+
+/// How often is looked whether the API answers yet.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Runs until interrupted, then leaves nothing behind but the database.
+pub fn run(options: &GlobalOptions, service: ServiceOptions) -> anyhow::Result<ExitCode> {
+    requirements::check()?;
+    let layout = options.layout();
+    let config = service.load(&layout)?;
+    offer::settings(&config)?;
+    layout.prepare()?;
+    let _claim = claim(&layout, &config.realm)?;
+    let _pid_file = take(&layout, "up", config.realm.as_str())?;
+    if let Some(other) = layout.recorded_realm()?.filter(|other| *other != config.realm) {
+        bail!(
+            "{} holds the realm {other}, not {}: run isthmus down first, or leave the realm as it is",
+            layout.root().display(),
+            config.realm
+        );
+    }
+    layout.record_realm(&config.realm)?;
+    logging::start(&config.log)?;
+    super::event_loop()?.block_on(keep_up(layout, config, service))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Claims the realm on this machine for the state directory.
+fn claim(layout: &StateLayout, realm: &Realm) -> anyhow::Result<PidFile> {
+    let path = StateLayout::realm_claim(realm);
+    let ours = layout.root().display().to_string();
+    let last = PidFile::last_note(&path).filter(|last| !last.is_empty() && *last != ours);
+    if let (Some(last), None) = (last, PidFile::holder(&path)?) {
+        let other = StateLayout::new(PathBuf::from(&last));
+        anyhow::ensure!(
+            PidFile::holder(&other.pid_file("agent"))?.is_none(),
+            "the agent of {last} still works in the realm {realm}: run isthmus --state-dir {last} down first"
+        );
+    }
+    PidFile::take(&path, &ours).map_err(|error| match error {
+        PidFileError::Held { holder, .. } => anyhow::anyhow!(
+            "the realm {realm} is up already{}, with the state directory {}: name another with --realm and --state-dir",
+            holder.pid.map(|pid| format!(" as process {pid}")).unwrap_or_default(),
+            holder.note
+        ),
+        other @ PidFileError::File { .. } => other.into(),
+    })
+}
+
+async fn keep_up(layout: StateLayout, config: Config, service: ServiceOptions) -> anyhow::Result<()> {
+    let shutdown = Shutdown::on_signals().context("signals cannot be waited for")?;
+    let new = !layout.credentials().exists();
+    say(&format!(
+        "isthmus {}: realm {}, state in {}",
+        env!("CARGO_PKG_VERSION"),
+        config.realm,
+        layout.root().display()
+    ));
+    let mut children = Vec::new();
+    for name in ["server", "agent"] {
+        let spec = child(&layout, &service, name)?;
+        let log = spec.log.clone();
+        children.push(tokio::spawn(supervise(
+            spec,
+            AtShutdown::Stop,
+            shutdown.clone(),
+            move |event| say(&tell(name, &event, &log)),
+        )));
+    }
+    tokio::select! {
+        url = wait_for_api(&layout) => say(&welcome(&layout, &url, new)?),
+        () = shutdown.wait() => {}
+    }
+    shutdown.wait().await;
+    say("going down");
+    for child in children {
+        child.await.context("a supervisor failed")?;
+    }
+    teardown::remove_all(&layout, &config.realm).await?;
+    say("everything is removed but the database");
+    Ok(())
+}
+
+fn child(layout: &StateLayout, service: &ServiceOptions, name: &'static str) -> anyhow::Result<ChildSpec> {
+    Ok(ChildSpec {
+        name,
+        program: env::current_exe().context("the path of this program is unknown")?,
+        arguments: service.to_arguments(layout, name)?,
+        log: layout.log_file(name),
+        pid_file: layout.pid_file(name),
+    })
+}
+
+/// Address of the API, once something listens there.
+async fn wait_for_api(layout: &StateLayout) -> String {
+    loop {
+        if let Ok(url) = fs::read_to_string(layout.api_url()) {
+            let url = url.trim().to_owned();
+            let authority = url.split("://").nth(1).unwrap_or_default().to_owned();
+            if TcpStream::connect(authority).await.is_ok() {
+                return url;
+            }
+        }
+        sleep(POLL).await;
+    }
+}
+
+fn welcome(layout: &StateLayout, url: &str, new: bool) -> anyhow::Result<String> {
+    let credentials = layout.credentials();
+    let profile = Profile::load(&credentials)?;
+    let mut text = format!("up: the API answers at {url}");
+    match (new, profile) {
+        (true, Some(_)) => text.push_str(&format!(
+            "\n\nAn account with one administrator was made. Its API key is in\n  {}\nwhich only root can read; \
+             the commands of isthmus use it by themselves:\n  isthmus --state-dir {} status\n\
+             Other clients exchange the key for a token at\n  {url}/identity/token",
+            credentials.display(),
+            layout.root().display()
+        )),
+        (false, Some(_)) => text.push_str(&format!("; log in with the key in {}", credentials.display())),
+        (true | false, None) => {}
+    }
+    Ok(text)
+}
+
+fn tell(name: &str, event: &SupervisionEvent, log: &std::path::Path) -> String {
+    match event {
+        SupervisionEvent::Adopted { pid } => format!("{name}: found at work as process {pid}"),
+        SupervisionEvent::Ended { how, retry_in } => format!(
+            "{name}: ended ({how}), starts again{}; its log is {}",
+            if retry_in.is_zero() {
+                String::new()
+            } else {
+                format!(" in {:.1} s", retry_in.as_secs_f32())
+            },
+            log.display()
+        ),
+        SupervisionEvent::Started { pid } => format!("{name}: started as process {pid}"),
+        SupervisionEvent::Stopped => format!("{name}: stopped"),
+    }
+}
+
+/// Progress for whoever started this; it need not be read.
+pub fn say(line: &str) {
+    let _ = writeln!(io::stdout().lock(), "{line}");
+}
