@@ -19,7 +19,7 @@ fn run_named(name: &str, rest: &[String]) -> anyhow::Result<()> {
             names()?.join(", ")
         );
     }
-    packages::ensure(Set::Bench)?;
+    packages::ensure(Set::Test)?;
     let fixed = [
         "run",
         "--quiet",

@@ -26,7 +26,7 @@ Usage: cargo xtask TASK
   deps                    check which crate knows which, and that docs/dependencies.md is complete (as lint deps)
   clippy-files [--check]  write (or check) the clippy.toml of each pure crate
   bench [NAME] [--json]   run a benchmark; without a name, list them
-  packages [SET]          install the Debian packages of a set (demo, test, bench) that are missing
+  packages [SET]          install the Debian packages of a set (demo, test) that are missing
 ";
 
 fn main() -> ExitCode {

@@ -1,5 +1,6 @@
 //! Debian packages: installed only where missing, and never without saying so.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
@@ -11,10 +12,8 @@ use crate::command::{installed, run, say};
 pub enum Set {
     /// Building Isthmus and running it.
     Demo,
-    /// Running every test.
+    /// Running every test and benchmark too.
     Test,
-    /// Running the benchmarks.
-    Bench,
 }
 
 /// Present if `program` is: then `package` is not asked for.
@@ -35,13 +34,10 @@ const fn need(set: Set, program: &'static str, package: &'static str) -> Need {
 const NEEDS: &[Need] = &[
     need(Set::Demo, "cc", "gcc"),
     need(Set::Demo, "/usr/include/stdlib.h", "libc6-dev"),
-    need(Set::Demo, "nft", "nftables"),
     need(Set::Demo, "ip", "iproute2"),
-    need(Set::Test, "ping", "iputils-ping"),
-    need(Set::Test, "tcpdump", "tcpdump"),
-    need(Set::Test, "curl", "curl"),
+    need(Set::Demo, "nft", "nftables"),
+    need(Set::Test, "iperf3", "iperf3"),
     need(Set::Test, "/usr/lib/ipsec/charon", "strongswan-charon"),
-    need(Set::Test, "swanctl", "strongswan-swanctl"),
     need(
         Set::Test,
         "/usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so",
@@ -49,10 +45,14 @@ const NEEDS: &[Need] = &[
     ),
     need(
         Set::Test,
-        "/usr/lib/ipsec/plugins/libstrongswan-curve25519.so",
-        "libstrongswan-extra-plugins",
+        "/usr/lib/ipsec/plugins/libstrongswan-openssl.so",
+        "libstrongswan-standard-plugins",
     ),
-    need(Set::Bench, "iperf3", "iperf3"),
+    need(
+        Set::Test,
+        "/usr/lib/ipsec/plugins/libstrongswan-vici.so",
+        "strongswan-swanctl",
+    ),
 ];
 
 impl Set {
@@ -60,9 +60,8 @@ impl Set {
     pub fn parse(arguments: &[String]) -> anyhow::Result<Self> {
         match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
             ["demo"] => Ok(Self::Demo),
-            ["test"] => Ok(Self::Test),
-            [] | ["bench"] => Ok(Self::Bench),
-            ref other => bail!("expected one of demo, test, bench; found {other:?}"),
+            [] | ["test"] => Ok(Self::Test),
+            ref other => bail!("expected demo or test, found {other:?}"),
         }
     }
 }
@@ -83,9 +82,35 @@ pub fn ensure(set: Set) -> anyhow::Result<()> {
     }
     require_root(&format!("installing {names}"))?;
     say(&format!("installing {names}"))?;
+    keep_services_off(&missing)?;
     if apt(&[&["install", "--no-install-recommends"], &missing[..]].concat()).is_err() {
         apt(&["update"])?;
         apt(&[&["install", "--no-install-recommends"], &missing[..]].concat())?;
+    }
+    Ok(())
+}
+
+/// Services that come with a package and would take ports and install policies of their own on this machine.
+const SERVICES: &[(&str, &[&str])] = &[
+    ("iperf3", &["iperf3.service"]),
+    (
+        "strongswan-charon",
+        &["strongswan-starter.service", "strongswan.service"],
+    ),
+];
+
+// Masked before the package is there, a service is not started by its installation.
+fn keep_services_off(packages: &[&str]) -> anyhow::Result<()> {
+    if !Path::new("/run/systemd/system").exists() {
+        return Ok(());
+    }
+    for (package, services) in SERVICES {
+        if packages.contains(package) {
+            say(&format!("masking {}", services.join(" ")))?;
+            run(Command::new("systemctl")
+                .args(["--quiet", "mask"])
+                .args(*services))?;
+        }
     }
     Ok(())
 }
@@ -125,8 +150,8 @@ mod tests {
 
     #[test]
     fn sets_include_the_smaller_ones() {
-        assert!(Set::Demo < Set::Test && Set::Test < Set::Bench);
-        assert_eq!(Set::parse(&[]).unwrap(), Set::Bench);
+        assert!(Set::Demo < Set::Test);
+        assert_eq!(Set::parse(&[]).unwrap(), Set::Test);
         assert!(Set::parse(&["everything".to_owned()]).is_err());
     }
 }

@@ -16,8 +16,8 @@ pub use http_api::{API_VERSION, Client};
 pub use id::{Id, Identity};
 pub use isthmus_runtime::Profile;
 pub use network::{
-    AddressPrefix, Instance, InstanceAction, InterfaceSummary, NewAddressPrefix, NewInstance, NewSubnet,
-    NewVpc, PrefixManagement, PrimaryIp, Region, Subnet, SubnetRange, Vpc, Zone,
+    AddressPrefix, Attachment, Instance, InstanceAction, InterfaceSummary, NewAddressPrefix, NewInstance,
+    NewSubnet, NewVpc, PrefixManagement, PrimaryIp, Region, Subnet, SubnetRange, Vpc, Zone,
 };
 pub use resource::{NameReference, Reference, Resource, Rest};
 pub use vpn::{

@@ -208,6 +208,29 @@ pub struct NewInstance {
     pub zone: String,
     /// Its private address; chosen by the server if missing.
     pub address: Option<std::net::Ipv4Addr>,
+    /// What stands at its end of the network.
+    pub attachment: Attachment,
+}
+
+/// What stands at an instance's end of the network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Attachment {
+    /// A namespace that Isthmus makes.
+    #[default]
+    Namespace,
+    /// An interface in a namespace that the user made.
+    HandOver {
+        /// Name of the namespace.
+        namespace: String,
+        /// Name that the interface gets there.
+        interface: String,
+    },
+    /// A TAP device on the host.
+    Tap {
+        /// Name that the device gets.
+        interface: String,
+    },
 }
 
 /// What to do with an instance.
@@ -249,6 +272,7 @@ struct InterfacePrototype<'a> {
     subnet: Identity<Subnet>,
     #[serde(skip_serializing_if = "Option::is_none")]
     primary_ip: Option<AddressPrototype<'a>>,
+    attachment: &'a Attachment,
 }
 
 #[derive(Serialize)]
@@ -396,6 +420,7 @@ impl Client {
             primary_network_interface: InterfacePrototype {
                 subnet: Identity::from(&new.subnet),
                 primary_ip: new.address.as_ref().map(|address| AddressPrototype { address }),
+                attachment: &new.attachment,
             },
         };
         self.create("/instances", &prototype).await

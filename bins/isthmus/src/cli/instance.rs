@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use isthmus_client::{Instance, InstanceAction, NewInstance};
+use isthmus_client::{Attachment, Instance, InstanceAction, NewInstance};
 use isthmus_fabric::name::instance_namespace;
 use isthmus_netlink::namespace::Namespace;
 use isthmus_runtime::StateLayout;
@@ -48,6 +48,12 @@ pub enum Command {
         /// Its private address; a free one if missing.
         #[arg(long)]
         address: Option<Ipv4Addr>,
+        /// Make a TAP device of this name on the host, for your virtual machine.
+        #[arg(long, value_name = "DEVICE", conflicts_with = "hand_over")]
+        tap: Option<String>,
+        /// Put the interface into your namespace, such as that of a container.
+        #[arg(long, value_name = "NAMESPACE:INTERFACE", value_parser = hand_over)]
+        hand_over: Option<Attachment>,
         /// Do not wait.
         #[arg(long)]
         no_wait: bool,
@@ -111,6 +117,8 @@ pub async fn run(command: Command, context: &Context) -> anyhow::Result<()> {
             subnet,
             vpc,
             address,
+            tap,
+            hand_over,
             no_wait,
         } => {
             let subnet = context.subnet(&subnet, vpc.as_deref()).await?;
@@ -119,6 +127,10 @@ pub async fn run(command: Command, context: &Context) -> anyhow::Result<()> {
                 subnet: subnet.id,
                 zone: subnet.zone.name,
                 address,
+                attachment: tap
+                    .map(|interface| Attachment::Tap { interface })
+                    .or(hand_over)
+                    .unwrap_or_default(),
             };
             let mut instance = client.create_instance(&new).await?;
             if !no_wait {
@@ -142,6 +154,18 @@ pub async fn run(command: Command, context: &Context) -> anyhow::Result<()> {
             context.done(&instance, "deleted")
         }
         Command::Exec(exec) => match execute(context, &exec).await? {},
+    }
+}
+
+fn hand_over(text: &str) -> Result<Attachment, &'static str> {
+    match text.split_once(':') {
+        Some((namespace, interface)) if !namespace.is_empty() && !interface.is_empty() => {
+            Ok(Attachment::HandOver {
+                namespace: namespace.to_owned(),
+                interface: interface.to_owned(),
+            })
+        }
+        _ => Err("expected the name of a namespace, a colon, and a name for the interface"),
     }
 }
 

@@ -329,8 +329,9 @@ fn key_comes_from_the_environment_or_is_generated() {
     assert!(
         program(&fake, &arguments)
             .env("THE_KEY", "from-env")
-            .status()
+            .output()
             .unwrap()
+            .status
             .success()
     );
     let sent: Value = serde_json::from_str(&fake.requests().last().unwrap().body).unwrap();

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use isthmus_client::{
-    Client, EstablishMode, Identity, Instance, NameReference, NewAddressPrefix, NewConnection, NewInstance,
-    NewSubnet, NewVpc, NewVpnGateway, PrefixManagement, Subnet, SubnetRange, Vpc, VpnConnection, VpnGateway,
+    Attachment, Client, EstablishMode, Identity, Instance, NameReference, NewAddressPrefix, NewConnection,
+    NewInstance, NewSubnet, NewVpc, NewVpnGateway, PrefixManagement, Subnet, SubnetRange, Vpc, VpnConnection,
+    VpnGateway,
 };
 use isthmus_types::{Cidr, Secret};
 
@@ -145,6 +146,7 @@ async fn side(client: &Client, zone: &str, name: &str, number: u8) -> anyhow::Re
                 subnet: subnet.id.clone(),
                 zone: zone.to_owned(),
                 address: None,
+                attachment: Attachment::Namespace,
             })
             .await?;
         subnets.push(subnet);
