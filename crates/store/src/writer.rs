@@ -17,6 +17,8 @@ use crate::store::{Shared, restore};
 
 /// Operations that share one flush at most.
 const MOST_IN_BATCH: usize = 256;
+/// How often a batch is tried while other writers are faster.
+const MOST_ATTEMPTS: u32 = 4;
 /// How long answers are remembered, milliseconds.
 const TOKEN_LIFE: u64 = 24 * 60 * 60 * 1000;
 /// How often forgotten answers are removed, milliseconds.
@@ -61,7 +63,6 @@ struct Pending {
     rows: BTreeMap<RowKey, RowChange>,
     audit: Vec<AuditRecord>,
     tokens: BTreeMap<(AccountId, String), TokenRow>,
-    answers: Vec<(oneshot::Sender<Answer>, Answer)>,
 }
 
 impl Writer {
@@ -120,13 +121,35 @@ impl Writer {
     }
 
     fn execute(&mut self, executions: Vec<(Box<Request>, oneshot::Sender<Answer>)>) {
-        if let Err(error) = self.be_certain() {
-            tracing::error!(error = chain(&error), "the store cannot be written");
-            for (_, reply) in executions {
-                let _ = reply.send(Err(unavailable(chain(&error))));
+        let (requests, replies): (Vec<_>, Vec<_>) = executions.into_iter().unzip();
+        let mut result = self.attempt(&requests);
+        // A lost race against another writer: the pure functions run again on what that one left.
+        for _ in 1..MOST_ATTEMPTS {
+            if !matches!(result, Err(StoreError::Engine(EngineError::Conflict { .. }))) {
+                break;
             }
-            return;
+            result = self.attempt(&requests);
         }
+        match result {
+            Ok(answers) => {
+                for (reply, answer) in replies.into_iter().zip(answers) {
+                    // The asker may have gone; the operation stands.
+                    let _ = reply.send(answer);
+                }
+            }
+            Err(error) => {
+                tracing::error!(error = chain(&error), "operations could not be stored");
+                for reply in replies {
+                    let _ = reply.send(Err(unavailable(chain(&error))));
+                }
+            }
+        }
+    }
+
+    /// Carries the requests out one after the other and commits what they change. The answers stand only if this
+    /// succeeds; refusals too, for they may rest on changes of the same batch.
+    fn attempt(&mut self, requests: &[Box<Request>]) -> Result<Vec<Answer>, StoreError> {
+        self.be_certain()?;
         let state = Snapshot::clone(&self.shared.snapshot.load());
         let mut pending = Pending {
             base: state.revision(),
@@ -135,20 +158,13 @@ impl Writer {
             rows: BTreeMap::new(),
             audit: Vec::new(),
             tokens: BTreeMap::new(),
-            answers: Vec::with_capacity(executions.len()),
         };
-        for (request, reply) in executions {
-            let answer = self.one(&request, &mut pending);
-            pending.answers.push((reply, answer));
-        }
-        let committed = self.commit(&mut pending);
-        // Refusals wait for the commit as well: they may rest on changes of the same batch.
-        for (reply, answer) in pending.answers {
-            let _ = reply.send(match &committed {
-                Ok(()) => answer,
-                Err(error) => Err(unavailable(chain(error))),
-            });
-        }
+        let answers = requests
+            .iter()
+            .map(|request| self.one(request, &mut pending))
+            .collect();
+        self.commit(&mut pending).map_err(StoreError::Engine)?;
+        Ok(answers)
     }
 
     fn one(&mut self, request: &Request, pending: &mut Pending) -> Answer {
@@ -274,12 +290,12 @@ impl Writer {
             forget_tokens_before: sweep.then(|| Timestamp(now.0.saturating_sub(TOKEN_LIFE))),
         };
         if let Err(error) = self.engine.commit(&batch) {
-            tracing::error!(error = chain(&error), %revision, "a commit failed");
             self.uncertain = true;
-            // Unless the backend says that it took the batch, the operations have failed.
-            if !matches!(self.engine.revision(), Ok(found) if found == revision) {
+            // Unless the backend shows that it took the batch, the operations have failed.
+            if matches!(error, EngineError::Conflict { .. }) || !self.has_taken(&batch) {
                 return Err(error);
             }
+            tracing::warn!(error = chain(&error), %revision, "a commit succeeded although it reported a failure");
             self.uncertain = false;
         }
         if sweep {
@@ -290,6 +306,12 @@ impl Writer {
         }
         self.shared.publish(Arc::new(pending.state.clone()));
         Ok(())
+    }
+
+    // The revision alone could be another writer's.
+    fn has_taken(&mut self, batch: &Batch) -> bool {
+        matches!(self.engine.revision(), Ok(found) if found == batch.revision)
+            && matches!(self.engine.audit(batch.expected, batch.audit.len()), Ok(found) if found == batch.audit)
     }
 
     /// After a failed commit: finds out where the backend stands, and follows it if it went on.
