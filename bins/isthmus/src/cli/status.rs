@@ -260,8 +260,10 @@ fn render(status: &Status) -> String {
     if let Some(network) = &status.network {
         let _ = writeln!(
             text,
-            "network    {} VPCs, {} subnets, {} instances",
-            network.vpcs, network.subnets, network.instances
+            "network    {}, {}, {}",
+            counted(network.vpcs, "VPC"),
+            counted(network.subnets, "subnet"),
+            counted(network.instances, "instance")
         );
         for amiss in &network.instances_amiss {
             let _ = writeln!(text, "           {amiss}");
@@ -282,6 +284,10 @@ fn render(status: &Status) -> String {
         }
     }
     text
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn milliseconds(duration: Duration) -> f64 {

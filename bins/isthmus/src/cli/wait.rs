@@ -10,7 +10,7 @@ use isthmus_client::{Client, ClientError, Id, Instance, VpnConnection, VpnGatewa
 /// How often the API is asked.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Asks `question` until it answers with something, or fails after `patience`.
+/// Asks `question` until it answers with something; after `patience`, fails with the words of `what`: what did not happen.
 pub async fn until<T, F>(what: &str, patience: Duration, mut question: impl FnMut() -> F) -> anyhow::Result<T>
 where
     F: Future<Output = anyhow::Result<Answer<T>>>,
@@ -20,7 +20,7 @@ where
         match question().await? {
             Answer::Ready(value) => return Ok(value),
             Answer::NotYet(state) if Instant::now() >= deadline => {
-                bail!("{what} not within {} s: {state}", patience.as_secs())
+                bail!("{what} within {} s: {state}", patience.as_secs())
             }
             Answer::NotYet(_) => tokio::time::sleep(PAUSE).await,
         }
@@ -42,7 +42,7 @@ pub async fn gateway_available(
     id: &Id<VpnGateway>,
     patience: Duration,
 ) -> anyhow::Result<VpnGateway> {
-    until("the VPN gateway became available", patience, || async {
+    until("the VPN gateway did not become available", patience, || async {
         let gateway = client.vpn_gateway(id).await?;
         if gateway.is_available() {
             return Ok(Answer::Ready(gateway));
@@ -67,16 +67,20 @@ pub async fn instance_is(
     status: &str,
     patience: Duration,
 ) -> anyhow::Result<Instance> {
-    until(&format!("the instance became {status}"), patience, || async {
-        let instance = client.instance(id).await?;
-        if instance.status == status {
-            return Ok(Answer::Ready(instance));
-        }
-        if instance.status == "failed" {
-            bail!("instance {} failed", instance.name);
-        }
-        Ok(Answer::NotYet(format!("it is {}", instance.status)))
-    })
+    until(
+        &format!("the instance did not become {status}"),
+        patience,
+        || async {
+            let instance = client.instance(id).await?;
+            if instance.status == status {
+                return Ok(Answer::Ready(instance));
+            }
+            if instance.status == "failed" {
+                bail!("instance {} failed", instance.name);
+            }
+            Ok(Answer::NotYet(format!("it is {}", instance.status)))
+        },
+    )
     .await
 }
 
@@ -89,7 +93,7 @@ pub async fn connection_up(
     tell: impl Fn(&VpnConnection),
 ) -> anyhow::Result<VpnConnection> {
     let told = RefCell::new(String::new());
-    until("the VPN connection came up", patience, || async {
+    until("the VPN connection did not come up", patience, || async {
         let connection = client.connection(gateway, id).await?;
         if connection.is_up() {
             return Ok(Answer::Ready(connection));
@@ -117,7 +121,7 @@ pub async fn gone<T, F>(what: &str, patience: Duration, mut read: impl FnMut() -
 where
     F: Future<Output = Result<T, ClientError>>,
 {
-    until(&format!("{what} was removed"), patience, || {
+    until(&format!("{what} was not removed"), patience, || {
         let reading = read();
         async {
             match reading.await {

@@ -67,7 +67,7 @@ impl Installation {
     /// Waits until the API answers.
     pub async fn answer(&mut self) -> anyhow::Result<Context> {
         let layout = self.layout();
-        let asking = wait::until("the API answered", PATIENCE, || async {
+        let asking = wait::until("the API did not answer", PATIENCE, || async {
             let Ok(Some(profile)) = Profile::load(&layout.credentials()) else {
                 return Ok(Answer::NotYet("there are no credentials yet".to_owned()));
             };
