@@ -189,7 +189,7 @@ impl UdpSocket {
             .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
         let mut found = Received {
             len,
-            segment_len: len,
+            segment_len: len.max(1),
             source,
             traffic_class: 0,
         };

@@ -67,6 +67,16 @@ impl TcpRun {
         self.count
     }
 
+    /// Whether `packet` is of the flow of this run, whatever else it carries.
+    pub fn shares_flow(&self, header: &IpHeader, packet: &[u8]) -> bool {
+        let addresses = if self.headers[0] >> 4 == 4 { 12..20 } else { 8..40 };
+        let at = self.ip_len;
+        header.header_len == at
+            && header.protocol == ip::TCP
+            && packet.get(addresses.clone()) == self.headers.get(addresses)
+            && packet.get(at..at + 4) == self.headers.get(at..at + 4)
+    }
+
     /// Takes `packet` into the run. False if it does not continue it; the run is then as before.
     pub fn join(&mut self, header: &IpHeader, packet: &[u8]) -> bool {
         if self.ended {
