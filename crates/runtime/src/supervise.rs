@@ -25,9 +25,9 @@ use crate::shutdown::Shutdown;
 pub const GRACE: Duration = Duration::from_secs(10);
 
 /// A child that ran this long had started well: the next restart is immediate again.
-const STEADY: Duration = Duration::from_secs(10);
+const STEADY: Duration = Duration::from_secs(2);
 const RETRY_FIRST: Duration = Duration::from_millis(100);
-const RETRY_MOST: Duration = Duration::from_secs(5);
+const RETRY_MOST: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(20);
 
 /// What a child process is started with. No secret may stand in it: every user of the machine can read arguments.

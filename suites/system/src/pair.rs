@@ -198,6 +198,7 @@ fn site(system: &System, tag: &str, number: u8) -> Result<Site> {
             subnet: subnet.id.clone(),
             zone: zone.clone(),
             address: None,
+            attachment: isthmus_client::Attachment::Namespace,
         };
         let instance = system.call(|client| client.create_instance(&new))?;
         subnets.push(subnet.id);

@@ -37,10 +37,19 @@ impl System {
     /// # Errors
     /// When it does not come up; the text has the end of its output.
     pub fn start() -> Result<Self> {
+        Self::start_with("")
+    }
+
+    /// Starts `isthmus up` with a configuration file of this content.
+    ///
+    /// # Errors
+    /// When it does not come up; the text has the end of its output.
+    pub fn start_with(configuration: &str) -> Result<Self> {
         let directory = TempDir::with_prefix("isthmus-system-")?;
         let number = NEXT_REALM.fetch_add(1, Ordering::Relaxed);
         let realm = Realm::new(format!("s{}x{number}", std::process::id()))?;
         let layout = StateLayout::new(directory.path().join("state"));
+        fs::write(directory.path().join("config.toml"), configuration)?;
         let runtime = Runtime::new()?;
         let mut system = Self {
             directory,
@@ -283,6 +292,8 @@ impl System {
                 "--state-dir",
             ])
             .arg(self.layout.root())
+            .arg("--config")
+            .arg(self.directory.path().join("config.toml"))
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)

@@ -94,7 +94,7 @@ fn everything_killed_at_once_is_removed_by_down() -> Result<()> {
 fn every_acknowledged_object_survives_a_killed_server() -> Result<()> {
     const ROUNDS: u32 = 50;
     const CREATES: u32 = 200;
-    let mut system = System::start()?;
+    let mut system = System::start_with("[quotas]\nvpcs = 100000\n")?;
     let mut acknowledged = Vec::new();
     let mut unanswered = 0;
     for round in 0..ROUNDS {
