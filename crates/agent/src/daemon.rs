@@ -15,10 +15,14 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, interval, sleep};
 
 /// How soon the daemon's socket is tried again. A daemon that was killed is back after some ten milliseconds.
-const RETRY: Duration = Duration::from_millis(10);
+const RETRY_FIRST: Duration = Duration::from_millis(10);
+const RETRY_MOST: Duration = Duration::from_millis(200);
+
+/// How often the daemon's counters are read; changes of state it tells by itself.
+const COUNTERS: Duration = Duration::from_secs(5);
 
 /// The agent's end of the tunnel daemon.
 pub(crate) struct Daemon {
@@ -80,9 +84,11 @@ async fn look_after(
             }
         },
     ));
+    let mut retry = RETRY_FIRST;
     loop {
+        let began = Instant::now();
         let watching = watch_reports(&socket, &reports);
-        let applying = apply_plans(&socket, &mut wanted);
+        let applying = apply_plans(&socket, &mut wanted, &reports);
         // Both end only when the daemon does.
         let result = tokio::select! {
             result = watching => result,
@@ -94,7 +100,11 @@ async fn look_after(
         if reports.send(None).is_err() {
             return;
         }
-        sleep(RETRY).await;
+        if began.elapsed() > RETRY_MOST {
+            retry = RETRY_FIRST;
+        }
+        sleep(retry).await;
+        retry = (retry * 2).min(RETRY_MOST);
     }
 }
 
@@ -117,23 +127,32 @@ async fn watch_reports(
     }
 }
 
-async fn apply_plans(socket: &Path, wanted: &mut watch::Receiver<Arc<TunnelPlan>>) -> io::Result<()> {
+async fn apply_plans(
+    socket: &Path,
+    wanted: &mut watch::Receiver<Arc<TunnelPlan>>,
+    reports: &mpsc::UnboundedSender<Option<TunnelReport>>,
+) -> io::Result<()> {
     let mut stream = Stream::connect(socket).await?;
+    let mut counters = interval(COUNTERS);
+    // Whatever the daemon runs, it is told the plan first.
+    wanted.mark_changed();
     loop {
-        let plan = Arc::clone(&wanted.borrow_and_update());
-        let request = TunnelRequest::Apply {
-            plan: TunnelPlan::clone(&plan),
-        };
-        stream.send(&request).await?;
-        match stream.next().await? {
-            TunnelReply::Applied | TunnelReply::Report { .. } => {}
-            TunnelReply::Refused { reason } => tracing::error!(reason, "the tunnel daemon refused its plan"),
-        }
-        let mut changed = std::pin::pin!(wanted.changed());
         tokio::select! {
-            result = &mut changed => result.map_err(io::Error::other)?,
-            // Nothing is due: a reply now, or the end of the stream, ends this connection.
-            result = stream.next() => { result?; }
+            changed = wanted.changed() => {
+                changed.map_err(io::Error::other)?;
+                let plan = TunnelPlan::clone(&wanted.borrow_and_update());
+                stream.send(&TunnelRequest::Apply { plan }).await?;
+            }
+            _ = counters.tick() => stream.send(&TunnelRequest::Report).await?,
+            reply = stream.next() => match reply? {
+                TunnelReply::Applied => {}
+                TunnelReply::Refused { reason } => tracing::error!(reason, "the tunnel daemon refused a request"),
+                TunnelReply::Report { report } => {
+                    if reports.send(Some(report)).is_err() {
+                        return Ok(());
+                    }
+                }
+            },
         }
     }
 }

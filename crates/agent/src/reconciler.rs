@@ -235,7 +235,8 @@ impl Reconciler {
 
     fn take_up(&mut self, plan: Arc<HostPlan>) {
         tracing::info!(generation = %plan.generation, vpcs = plan.vpcs.len(), "a plan came into force");
-        let first = self.plan.is_none();
+        // The host's own namespace is not removed, so what is planned there no longer must be looked for.
+        let first = self.plan.is_none() || self.units.of_namespace.contains_key(name::HOST_NAMESPACE);
         let removed = self.units.update(self.plan.as_deref(), &plan);
         self.sweep_due |= first || !removed.is_empty();
         self.removing.add(removed, &plan);
@@ -259,7 +260,7 @@ impl Reconciler {
             .units
             .of_namespace
             .keys()
-            .filter(|name| !name.is_empty() && names.binary_search(name).is_err())
+            .filter(|name| *name != name::HOST_NAMESPACE && names.binary_search(name).is_err())
             .cloned()
             .collect();
         for name in missing {
@@ -345,7 +346,7 @@ impl Reconciler {
     fn start_sweep(&mut self) {
         self.sweep_due = false;
         self.sweeping = true;
-        let (realm, wanted) = (self.realm.clone(), self.units.namespaces());
+        let (realm, wanted) = (self.realm.clone(), self.units.wanted());
         let (watcher, events) = (Arc::clone(&self.watcher), self.events.clone());
         tokio::spawn(async move {
             let swept = spawn_blocking(move || sweep(&realm, &wanted, |name| watcher.forget(name))).await;
@@ -437,7 +438,7 @@ impl Reconciler {
 }
 
 fn pass_over(desired: &Desired, watcher: &Watcher) -> Pass {
-    let hold = watcher.hold(desired.namespaces.keys().filter(|name| !name.is_empty()).cloned());
+    let hold = watcher.hold(desired.namespaces.keys().cloned());
     let settle = || {
         if let Err(error) = hold.drain() {
             tracing::warn!(error = chain(&error), "changes of a namespace will be seen late");

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use isthmus_fabric::{Desired, Owner};
+use isthmus_fabric::{Desired, Owner, name};
 use isthmus_hostplan::{GatewayTunnels, HostPlan, ObjectState, Power, VpcPlan};
 use isthmus_types::{Generation, InstanceId, VpcId, VpnGatewayId};
 use tokio::time::Instant;
 
 use crate::pass::Pass;
+use crate::sweep::Wanted;
 
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MOST: Duration = Duration::from_secs(10);
@@ -231,9 +232,21 @@ impl Units {
         !units.is_empty()
     }
 
-    /// Every namespace that the plan names.
-    pub(crate) fn namespaces(&self) -> BTreeSet<String> {
-        self.of_namespace.keys().cloned().collect()
+    /// What a sweep must leave.
+    pub(crate) fn wanted(&self) -> Wanted {
+        let mut wanted = Wanted {
+            namespaces: self.of_namespace.keys().cloned().collect(),
+            ..Wanted::default()
+        };
+        for unit in self.by_id.values() {
+            if let Some(host) = unit.desired.namespaces.get(name::HOST_NAMESPACE) {
+                wanted
+                    .tables
+                    .extend(host.rulesets.keys().map(|table| table.name.clone()));
+                wanted.taps.extend(host.links.keys().cloned());
+            }
+        }
+        wanted
     }
 
     // A pass under way goes on with the old content; what the last one found stays known until the next.

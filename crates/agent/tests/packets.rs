@@ -16,7 +16,7 @@ use isthmus_hostplan::{AclAction, AclRule, GroupRule, Spoofing, VpcPlan};
 use isthmus_netlab::patience::holds;
 use isthmus_netlab::{Node, Ping, eventually, transfer};
 use isthmus_types::{Cidr, VpcId};
-use lab::{Lab, Pump, counted, link_packets, must, pings, send_raw};
+use lab::{Lab, Pump, counted, learnt_path_mtu, link_packets, must, open_tap, pings, send_raw};
 
 fn make(lab: &Lab, plans: &[&VpcPlan]) {
     assert!(
@@ -195,29 +195,37 @@ fn remote_ranges_never_leave_in_clear() {
         listing["nftables"][1]["counter"]["packets"].as_u64().unwrap()
     };
 
-    assert!(!pings(&other, remote));
-    assert_eq!(counted(&router, "drop-guard"), 1, "a subnet without a gateway");
-    // Nobody has the device open.
-    assert!(!pings(&served, remote));
+    let lost = |from: &str, counts: u64, why: &str| {
+        let source = if from == served {
+            plan.ports[0].address
+        } else {
+            plan.ports[2].address
+        };
+        send_raw(from, source, remote);
+        eventually(why, || {
+            let count = counted(&router, "drop-guard");
+            holds(count == counts, || format!("{count} counted"))
+        })
+        .unwrap();
+    };
+    lost(&other, 1, "a subnet without a gateway");
+    // Nobody has the device open: it takes the packet and drops it.
+    send_raw(&served, plan.ports[0].address, remote);
     must(&router, &format!("ip link set {tun} down"));
-    assert!(!pings(&served, remote));
-    assert_eq!(counted(&router, "drop-guard"), 2, "the device is down");
+    lost(&served, 2, "the device is down");
     must(&router, &format!("ip link del {tun}"));
-    assert!(!pings(&served, remote));
-    assert_eq!(counted(&router, "drop-guard"), 3, "the device is gone");
+    lost(&served, 3, "the device is gone");
     must(&router, &format!("ip route flush table {}", name::GUARD_TABLE));
-    assert!(!pings(&served, remote));
-    assert_eq!(counted(&router, "drop-guard"), 4, "the routes are gone too");
+    lost(&served, 4, "the routes are gone too");
     make(&lab, &[&plan]);
     must(&router, "ip rule flush");
     must(&router, "ip rule add priority 32766 lookup main");
-    assert!(!pings(&served, remote));
-    assert_eq!(counted(&router, "drop-guard"), 5, "the rules are gone");
+    lost(&served, 5, "the rules are gone");
     make(&lab, &[&plan]);
     must(&router, "nft flush ruleset");
-    assert!(!pings(&served, remote));
+    assert!(!pings(&served, remote), "the guard table holds without nft");
     must(&router, &format!("ip route flush table {table}"));
-    assert!(!pings(&served, remote));
+    send_raw(&served, plan.ports[0].address, remote);
     assert!(!pings(&other, remote));
     assert_eq!(leaked(), 0, "whatever was missing, nothing left");
     // The trap works.
@@ -285,6 +293,12 @@ fn joined_vpcs_reach_each_other_through_their_tunnel_only() {
     let node = |plan: &VpcPlan, index: usize| Node::existing(&lab.instance(&plan.ports[index])).unwrap();
     let uplink = |plan: &VpcPlan| link_packets(&lab.router(plan), "uplink").0;
     let before = (uplink(&one), uplink(&two));
+    let remote = two.ports[0].address;
+    assert_eq!(
+        learnt_path_mtu(&lab.instance(&one.ports[0]), remote),
+        1400,
+        "the router says what fits"
+    );
     let took = transfer(&node(&one, 0), &node(&two, 3), two.ports[3].address, 10_000_000).unwrap();
     println!("10 MB through the TUN devices of MTU 1400 in {took:?}");
     transfer(&node(&two, 1), &node(&one, 2), one.ports[2].address, 10_000_000).unwrap();
@@ -329,4 +343,67 @@ fn only_its_own_remote_ranges_come_out_of_a_tunnel() {
         holds(count == 1, || format!("{count} counted"))
     })
     .unwrap();
+}
+
+#[test]
+fn a_virtual_machine_on_a_tap_is_a_port_like_any_other() {
+    use std::io::{Read, Write};
+    let lab = Lab::new();
+    let mut plan = lab::vpc(1);
+    let tap = format!("ist{}", std::process::id());
+    plan.ports[0].attachment = isthmus_hostplan::Attachment::Tap {
+        interface: tap.clone(),
+    };
+    make(&lab, &[&plan]);
+    let again = reconcile(&vpc(&lab.realm, &lab.uplink(), &plan), || {}).unwrap();
+    assert_eq!(again, isthmus_agent::Pass::default());
+    let mut machine = open_tap(&tap);
+    let (mac, own) = (plan.ports[0].mac, plan.ports[0].address);
+    let router = plan.subnets[0].router;
+    let frame = |kind: u16, to: [u8; 6], payload: &[u8]| {
+        // The virtio header says that nothing is left to do.
+        let mut frame = vec![0; 10];
+        frame.extend(to);
+        frame.extend(mac);
+        frame.extend(kind.to_be_bytes());
+        frame.extend(payload);
+        frame
+    };
+    let mut exchange = |kind: u16, to: [u8; 6], payload: &[u8]| {
+        machine.write_all(&frame(kind, to, payload)).unwrap();
+        let mut buffer = [0; 2048];
+        loop {
+            let length = machine.read(&mut buffer).unwrap();
+            let found = &buffer[10..length];
+            if found[12..14] == kind.to_be_bytes() && found[..6] == mac {
+                return found[14..].to_vec();
+            }
+        }
+    };
+    // Who has the router's address?
+    let mut ask = vec![0, 1, 8, 0, 6, 4, 0, 1];
+    ask.extend(mac);
+    ask.extend(own.octets());
+    ask.extend([0; 6]);
+    ask.extend(router.octets());
+    let answer = exchange(0x0806, [0xff; 6], &ask);
+    assert_eq!(answer[8..14], name::ROUTER_MAC);
+    // An echo request to another instance.
+    let mut ping = vec![0x45, 0, 0, 28, 0, 1, 0, 0, 64, 1, 0, 0];
+    ping.extend(own.octets());
+    ping.extend(plan.ports[3].address.octets());
+    let sum = checksum(&ping);
+    ping[10..12].copy_from_slice(&sum.to_be_bytes());
+    ping.extend([8, 0, 0xf7, 0xfd, 0, 1, 0, 1]);
+    let answer = exchange(0x0800, name::ROUTER_MAC, &ping);
+    assert_eq!(answer[12..16], plan.ports[3].address.octets());
+    assert_eq!(answer[20], 0, "an echo reply");
+}
+
+fn checksum(header: &[u8]) -> u16 {
+    let sum: u32 = header
+        .chunks(2)
+        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
+        .sum();
+    !((sum & 0xffff) + (sum >> 16)) as u16
 }

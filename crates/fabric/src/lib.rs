@@ -13,11 +13,13 @@
 pub mod compile;
 pub mod diff;
 pub mod name;
+pub mod operation;
 pub mod ruleset;
 pub mod state;
 
 pub use compile::{internet, tunnels, vpc};
-pub use diff::{Blocked, Difference, Operation, Step, diff};
+pub use diff::{Blocked, Difference, Step, diff};
+pub use operation::Operation;
 pub use ruleset::{ObservedRuleset, Ruleset, Table};
 pub use state::{
     Claim, Desired, LinkKind, Observed, ObservedKind, ObservedLink, ObservedNamespace, Owner, Place, Route,

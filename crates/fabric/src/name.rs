@@ -4,11 +4,19 @@ use std::net::Ipv4Addr;
 
 use isthmus_types::{InstanceId, NetworkInterfaceId, Realm, ResourceBits, VpcId, VpnGatewayId};
 
+use crate::ruleset::Table;
+
 /// Protocol number of every route, rule, address and neighbour that we make (`rtm_protocol` and its kin).
 pub const PROTOCOL: u8 = 73;
 
 /// The router's link to the internet namespace.
 pub const UPLINK: &str = "uplink";
+
+/// Address family of the nft tables that join TAP devices to their ports.
+pub const WIRE_FAMILY: &str = "netdev";
+
+/// Name that stands for the namespace that the agent itself runs in.
+pub const HOST_NAMESPACE: &str = "";
 
 /// Hardware address of the router's end of every port. The same everywhere, so that a workload's neighbour entry
 /// for its router stays valid when the port is made anew.
@@ -76,6 +84,24 @@ pub fn port_link(interface: NetworkInterfaceId) -> String {
 /// The host's end of the veth behind a TAP.
 pub fn tap_peer_link(interface: NetworkInterfaceId) -> String {
     prefixed('x', interface.bits())
+}
+
+/// The text that marks a TAP device in the host's namespace as a realm's.
+pub fn tap_alias(realm: &Realm) -> String {
+    format!("isthmus {realm}")
+}
+
+/// Start of the name of every nft table of a realm in the host's namespace.
+pub fn wire_table_prefix(realm: &Realm) -> String {
+    format!("isthmus-{realm}-")
+}
+
+/// The nft table that joins a TAP device to its port.
+pub fn wire_table(realm: &Realm, interface: NetworkInterfaceId) -> Table {
+    Table {
+        family: WIRE_FAMILY.to_owned(),
+        name: format!("{}{}", wire_table_prefix(realm), interface.bits().to_base32()),
+    }
 }
 
 /// The TUN device of a VPN gateway.

@@ -56,7 +56,10 @@ pub enum LinkKind {
     /// The loopback of the namespace, which exists by itself.
     Loopback,
     /// A persistent TAP device.
-    Tap,
+    Tap {
+        /// The text that marks it as ours where it stands among links of others (`ifalias`).
+        alias: String,
+    },
     /// A persistent TUN device.
     Tun,
     /// The end of a veth pair that the pair is made from.

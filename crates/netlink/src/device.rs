@@ -45,6 +45,28 @@ nix::ioctl_write_int_bad!(
 /// # Errors
 /// Those of the kernel: no `/dev/net/tun`, a name in use by another kind of link, a name that is too long.
 pub fn create_persistent(name: &str, layer: Layer) -> io::Result<()> {
+    create_prepared(name, layer, || Ok(()))
+}
+
+/// As [`create_persistent`], with `prepare` done while the device would still vanish with this process: a device that
+/// stays has been prepared.
+///
+/// # Errors
+/// Those of [`create_persistent`], and that of `prepare`.
+pub fn create_prepared(name: &str, layer: Layer, prepare: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    let file = open(name, layer)?;
+    prepare()?;
+    // SAFETY: the descriptor is open and attached to the device; the argument is a plain integer.
+    unsafe { tun_set_persist(file.as_raw_fd(), 1) }?;
+    Ok(())
+}
+
+/// Opens a device, made now if there is none of that name; it then goes when it is closed. Each read and write carries
+/// one packet or frame behind a virtio header of 10 bytes.
+///
+/// # Errors
+/// Those of [`create_persistent`], and [`io::ErrorKind::ResourceBusy`] if somebody else has it open.
+pub fn open(name: &str, layer: Layer) -> io::Result<File> {
     if name.is_empty() || name.len() >= IFNAMSIZ {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -64,7 +86,5 @@ pub fn create_persistent(name: &str, layer: Layer) -> io::Result<()> {
     request.name[..name.len()].copy_from_slice(name.as_bytes());
     // SAFETY: the descriptor is open, and the request is a whole `struct ifreq` that outlives the call.
     unsafe { tun_set_interface(file.as_raw_fd(), &raw const request) }?;
-    // SAFETY: the descriptor is open and attached to the device; the argument is a plain integer.
-    unsafe { tun_set_persist(file.as_raw_fd(), 1) }?;
-    Ok(())
+    Ok(file)
 }

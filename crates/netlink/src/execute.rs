@@ -84,8 +84,15 @@ impl Visitor {
         self.enter(namespace).map_err(of_namespace)?;
         match operation {
             Operation::CreateNamespace { .. } => Ok(()),
-            Operation::CreateTap { place } => {
-                device::create_persistent(&place.link, Layer::Ethernet).map_err(kernel)
+            Operation::CreateTap { place, alias } => {
+                device::create_prepared(&place.link, Layer::Ethernet, || {
+                    let mut message = LinkMessage::default();
+                    message.attributes.push(LinkAttribute::IfName(place.link.clone()));
+                    message.attributes.push(LinkAttribute::IfAlias(alias.clone()));
+                    let socket = self.routes(&place.namespace)?;
+                    socket.change(RouteNetlinkMessage::SetLink(message), 0)
+                })
+                .map_err(kernel)
             }
             Operation::CreateTun { place } => {
                 device::create_persistent(&place.link, Layer::Ip).map_err(kernel)

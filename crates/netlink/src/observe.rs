@@ -10,6 +10,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
+use isthmus_fabric::name::HOST_NAMESPACE;
 use isthmus_fabric::state::{Mark, Namespace};
 use isthmus_fabric::{
     Desired, Observed, ObservedKind, ObservedLink, ObservedNamespace, Route, RouteKey, RouteTarget, Rule,
@@ -28,7 +29,7 @@ use crate::namespace::{self, NamespaceError};
 use crate::nft::{self, NftError};
 use crate::socket::RouteSocket;
 use crate::sysctl;
-use crate::visit::{HOST_NAMESPACE, Visitor};
+use crate::visit::Visitor;
 
 /// A suppressor that is off, as the kernel writes it.
 const NO_SUPPRESSOR: u32 = u32::MAX;
@@ -85,6 +86,31 @@ impl Visitor {
         Ok(observed)
     }
 
+    /// Names of the links in the host's own namespace that carry `alias`.
+    ///
+    /// # Errors
+    /// Those of the kernel.
+    pub fn aliased_links(&mut self, alias: &str) -> io::Result<Vec<String>> {
+        let answers = self.routes(HOST_NAMESPACE)?.dump(&links_request())?;
+        let named = |message: &LinkMessage| {
+            let marked = message.attributes.iter().any(|attribute| match attribute {
+                LinkAttribute::IfAlias(found) => found == alias,
+                _ => false,
+            });
+            message.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::IfName(name) if marked => Some(name.clone()),
+                _ => None,
+            })
+        };
+        Ok(answers
+            .iter()
+            .filter_map(|answer| match answer {
+                RouteNetlinkMessage::NewLink(message) => named(message),
+                _ => None,
+            })
+            .collect())
+    }
+
     fn observe_namespace(
         &mut self,
         name: &str,
@@ -132,11 +158,7 @@ impl Visitor {
 }
 
 fn observe_links(socket: &mut RouteSocket) -> io::Result<BTreeMap<String, ObservedLink>> {
-    let mut request = LinkMessage::default();
-    request
-        .attributes
-        .push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-    let answers = socket.dump(&RouteNetlinkMessage::GetLink(request))?;
+    let answers = socket.dump(&links_request())?;
     Ok(answers
         .into_iter()
         .filter_map(|answer| match answer {
@@ -144,6 +166,14 @@ fn observe_links(socket: &mut RouteSocket) -> io::Result<BTreeMap<String, Observ
             _ => None,
         })
         .collect())
+}
+
+fn links_request() -> RouteNetlinkMessage {
+    let mut request = LinkMessage::default();
+    request
+        .attributes
+        .push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    RouteNetlinkMessage::GetLink(request)
 }
 
 fn link_of(message: LinkMessage) -> Option<(String, ObservedLink)> {

@@ -6,13 +6,11 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::panic;
 use std::thread;
 
+use isthmus_fabric::name::HOST_NAMESPACE;
 use nix::sched::{CloneFlags, setns};
 
 use crate::namespace::{Namespace, NamespaceError};
 use crate::socket::RouteSocket;
-
-/// Name that stands for the namespace that the process runs in.
-pub const HOST_NAMESPACE: &str = "";
 
 /// Goes from namespace to namespace on a thread of its own. Made by [`visit`] alone; what it keeps open goes when
 /// the work ends.
@@ -53,7 +51,7 @@ where
 }
 
 impl Visitor {
-    /// Moves the thread into a namespace; [`HOST_NAMESPACE`] is where the process runs.
+    /// Moves the thread into a namespace; [`HOST_NAMESPACE`](isthmus_fabric::name::HOST_NAMESPACE) is where the process runs.
     ///
     /// # Errors
     /// Those of [`Namespace::open`], and the kernel's refusal to enter.

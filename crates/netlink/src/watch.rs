@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use isthmus_fabric::name::HOST_NAMESPACE;
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
@@ -64,6 +65,7 @@ pub struct Watcher {
 }
 
 struct Shared {
+    home: Namespace,
     epoll: Epoll,
     stop: EventFd,
     inotify: Inotify,
@@ -84,7 +86,8 @@ struct Entry {
 }
 
 impl Watcher {
-    /// Starts following the directory of namespaces. `announce` is called on the watcher's thread and must not block.
+    /// Starts following the directory of namespaces. The namespace that the caller is in is the host's own.
+    /// `announce` is called on the watcher's thread and must not block.
     ///
     /// # Errors
     /// Those of making the poll set, the directory or the thread.
@@ -96,6 +99,7 @@ impl Watcher {
             AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE,
         )?;
         let shared = Arc::new(Shared {
+            home: Namespace::current().map_err(io::Error::other)?,
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             stop: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
             inotify,
@@ -248,13 +252,19 @@ impl Shared {
     }
 
     fn refresh(&self, name: &str) -> Result<(), WatchError> {
-        let namespace = match Namespace::open(name) {
-            Ok(namespace) => namespace,
-            Err(NamespaceError::NotFound { .. }) => {
-                self.forget(&mut self.lock(), name);
-                return Ok(());
+        let opened;
+        let namespace = if name == HOST_NAMESPACE {
+            &self.home
+        } else {
+            match Namespace::open(name) {
+                Ok(found) => opened = found,
+                Err(NamespaceError::NotFound { .. }) => {
+                    self.forget(&mut self.lock(), name);
+                    return Ok(());
+                }
+                Err(error) => return Err(error.into()),
             }
-            Err(error) => return Err(error.into()),
+            &opened
         };
         let id = namespace.id()?;
         let mut followed = self.lock();

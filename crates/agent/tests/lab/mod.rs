@@ -83,6 +83,7 @@ impl Drop for Lab {
         for name in self.namespaces() {
             let _ = namespace::remove(&name);
         }
+        clear_host(&self.realm);
     }
 }
 
@@ -296,6 +297,48 @@ impl Drop for Pump {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
             let _ = thread.join();
+        }
+    }
+}
+
+/// Opens a TAP device of this namespace as a virtual machine's monitor does.
+pub fn open_tap(name: &str) -> std::fs::File {
+    isthmus_netlink::device::open(name, isthmus_netlink::device::Layer::Ethernet).unwrap()
+}
+
+/// The path MTU to `target` that the kernel has learnt after a datagram of 1500 bytes, which must not be fragmented.
+pub fn learnt_path_mtu(namespace: &str, target: Ipv4Addr) -> i32 {
+    let node = Node::existing(namespace).unwrap();
+    let socket = node
+        .run(|| std::net::UdpSocket::bind("0.0.0.0:0"))
+        .unwrap()
+        .unwrap();
+    socket.connect((target, 9)).unwrap();
+    let learnt = || nix::sys::socket::getsockopt(&socket, nix::sys::socket::sockopt::IpMtu).unwrap();
+    let _ = isthmus_netlab::eventually("a smaller path MTU", || {
+        let _ = socket.send(&[0; 1472]);
+        isthmus_netlab::patience::holds(learnt() < 1500, || "still 1500".to_owned())
+    });
+    learnt()
+}
+
+/// Takes the TAP devices and nft tables of a realm out of the host's namespace.
+fn clear_host(realm: &Realm) {
+    use isthmus_netlink::{nft, visit};
+    let _ = visit(|visitor| {
+        for link in visitor.aliased_links(&name::tap_alias(realm)).unwrap_or_default() {
+            let place = isthmus_fabric::Place {
+                namespace: name::HOST_NAMESPACE.to_owned(),
+                link,
+            };
+            let _ = visitor.execute(&isthmus_fabric::Operation::RemoveLink { place });
+        }
+    });
+    let prefix = name::wire_table_prefix(realm);
+    for table in nft::tables(name::WIRE_FAMILY).unwrap_or_default() {
+        if table.starts_with(&prefix) {
+            let family = name::WIRE_FAMILY.to_owned();
+            let _ = nft::remove(&isthmus_fabric::Table { family, name: table });
         }
     }
 }

@@ -6,11 +6,8 @@ use isthmus_types::{Cidr, Realm};
 
 use super::{LAST, MAIN, main_route, up};
 use crate::name;
-use crate::ruleset::{BaseChain, Chain, Ruleset, Table};
+use crate::ruleset::{BaseChain, Chain, Ruleset};
 use crate::state::{Claim, Desired, LinkKind, Namespace, Owned, Owner, Place, RouteKey, RouteTarget};
-
-/// Name that stands for the namespace the agent itself runs in.
-pub const HOST_NAMESPACE: &str = "";
 
 /// Adds a port to its router, and its other end to where it belongs.
 pub(super) fn connect(
@@ -33,7 +30,7 @@ pub(super) fn connect(
             link: name::workload_link(index),
         },
         Attachment::Tap { .. } => Place {
-            namespace: HOST_NAMESPACE.to_owned(),
+            namespace: name::HOST_NAMESPACE.to_owned(),
             link: name::tap_peer_link(port.interface),
         },
     };
@@ -41,7 +38,7 @@ pub(super) fn connect(
     match &port.attachment {
         Attachment::HandOver { .. } => hand_over(desired, owner, plan, subnet, port, place),
         Attachment::Namespace => namespace(desired, owner, subnet, port, place, index),
-        Attachment::Tap { interface } => tap(desired, owner, port, place, interface),
+        Attachment::Tap { interface } => tap(desired, realm, port, place, interface),
     }
 }
 
@@ -145,12 +142,15 @@ fn hand_over(
 // A virtual machine's monitor opens a TAP in the namespace that it runs in, so the TAP stands in the host's. Two
 // chains at the devices' ingress join it to the router's veth like a wire: no bridge, no address, no route and no
 // forwarding in the host's namespace.
-fn tap(desired: &mut Desired, owner: Owner, port: &PortPlan, place: Place, interface: &str) {
+fn tap(desired: &mut Desired, realm: &Realm, port: &PortPlan, place: Place, interface: &str) {
+    let owner = Owner::Instance(port.instance);
     let host = desired
         .namespaces
-        .entry(HOST_NAMESPACE.to_owned())
+        .entry(name::HOST_NAMESPACE.to_owned())
         .or_insert_with(|| Namespace::new(owner, Claim::LinksOfForeign));
-    host.links.insert(interface.to_owned(), up(owner, LinkKind::Tap));
+    let alias = name::tap_alias(realm);
+    host.links
+        .insert(interface.to_owned(), up(owner, LinkKind::Tap { alias }));
     host.links
         .insert(place.link.clone(), up(owner, LinkKind::VethPeer));
     for link in [interface, place.link.as_str()] {
@@ -177,10 +177,7 @@ fn tap(desired: &mut Desired, owner: Owner, port: &PortPlan, place: Place, inter
     value
         .chains
         .insert("to-machine".to_owned(), wire(&place.link, interface));
-    let table = Table {
-        family: "netdev".to_owned(),
-        name: format!("isthmus-{}", port.interface.bits().to_base32()),
-    };
+    let table = name::wire_table(realm, port.interface);
     host.rulesets.insert(table, Owned { owner, value });
 }
 

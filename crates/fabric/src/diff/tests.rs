@@ -10,7 +10,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::compile;
 use crate::name;
+use crate::ruleset::Table;
 use crate::state::LinkKind as Kind;
+use crate::state::{Route, RouteKey};
 
 /// A kernel: namespaces, and the next link index.
 #[derive(Clone, Default)]
@@ -99,7 +101,7 @@ impl Kernel {
                 assert!(self.namespace(namespace).rules.insert(rule.clone()));
             }
             Operation::CreateNamespace { namespace } => self.add_namespace(namespace),
-            Operation::CreateTap { place } | Operation::CreateTun { place } => {
+            Operation::CreateTap { place, .. } | Operation::CreateTun { place } => {
                 self.add_link(place, ObservedKind::Tun, None);
             }
             Operation::CreateVeth {
