@@ -1,0 +1,284 @@
+//! A connection: its configuration, which of its children send, and what went wrong.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use isthmus_types::{IkeVersion, VpnConnectionId};
+
+use crate::config::{ConnectionConfig, DpdAction, EstablishMode, PeerEndpoint};
+use crate::event::{ChildId, Event};
+use crate::host::Host;
+use crate::status::{ConnectionState, DownReason};
+
+/// A child that only waits for a sign of the peer sends after this time without one.
+const WAIT_AT_MOST: Duration = Duration::from_secs(3);
+/// Longest pause between attempts.
+const MAX_PAUSE: Duration = Duration::from_secs(10);
+/// How long requests wait for a response if the configuration does not say.
+const DEFAULT_PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) struct Connection {
+    pub(crate) config: ConnectionConfig,
+    pub(crate) peer_address: Option<IpAddr>,
+    /// Children that may send, oldest first.
+    outbound: Vec<(ChildId, Outbound)>,
+    /// Whether we should have SAs (given that we may start them).
+    pub(crate) wanted: bool,
+    /// Whether there is an authenticated IKE SA.
+    pub(crate) in_contact: bool,
+    pub(crate) ike_pause: Pause,
+    pub(crate) child_pause: Pause,
+    complaint: Option<(DownReason, String)>,
+    reported: ConnectionState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outbound {
+    Ready,
+    Waiting { until: Instant },
+}
+
+/// Pauses between attempts that grow with each failure.
+#[derive(Debug, Default)]
+pub(crate) struct Pause {
+    failures: u32,
+    until: Option<Instant>,
+}
+
+impl Pause {
+    /// Attempts may start at once.
+    pub(crate) fn reset(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
+        self.until.is_none_or(|until| until <= now)
+    }
+
+    /// Waits longer than the last time.
+    pub(crate) fn after_failure(&mut self, host: &mut Host, now: Instant) {
+        let base = Duration::from_millis(500) * (1 << self.failures.min(5));
+        self.failures = self.failures.saturating_add(1);
+        self.until = Some(now + (base + host.random_below(base / 2)).min(MAX_PAUSE));
+    }
+
+    /// Waits for the given time.
+    pub(crate) fn at_least(&mut self, pause: Duration, now: Instant) {
+        let until = now + pause;
+        self.until = Some(self.until.map_or(until, |old| old.max(until)));
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.until
+    }
+}
+
+impl Connection {
+    pub(crate) fn new(config: ConnectionConfig) -> Self {
+        let peer_address = fixed_address(&config);
+        Self {
+            config,
+            peer_address,
+            outbound: Vec::new(),
+            wanted: true,
+            in_contact: false,
+            ike_pause: Pause::default(),
+            child_pause: Pause::default(),
+            complaint: None,
+            reported: waiting_state(),
+        }
+    }
+
+    /// Takes a new configuration; what it makes necessary is the caller's.
+    pub(crate) fn configure(&mut self, config: ConnectionConfig) {
+        if self.config.peer != config.peer {
+            self.peer_address = fixed_address(&config);
+        }
+        self.config = config;
+        self.wanted = true;
+        self.ike_pause.reset();
+        self.child_pause.reset();
+        self.complaint = None;
+    }
+
+    pub(crate) fn id(&self) -> VpnConnectionId {
+        self.config.connection
+    }
+
+    /// Whether packets or messages from `address` may belong to it.
+    pub(crate) fn may_be_at(&self, address: IpAddr) -> bool {
+        self.config.is_active()
+            && self
+                .peer_address
+                .is_none_or(|peer| peer == address.to_canonical())
+    }
+
+    pub(crate) fn may_initiate(&self) -> bool {
+        self.config.is_active() && self.config.establish == EstablishMode::Bidirectional
+    }
+
+    /// How long our requests wait for a response.
+    pub(crate) fn patience(&self) -> Duration {
+        match self.config.dpd_action {
+            DpdAction::Clear | DpdAction::Hold | DpdAction::Restart => {
+                Duration::from_secs(u64::from(self.config.dpd_timeout_seconds.max(1)))
+            }
+            DpdAction::None => DEFAULT_PATIENCE,
+        }
+    }
+
+    /// Time of silence before a probe.
+    pub(crate) fn liveness_interval(&self) -> Option<Duration> {
+        match self.config.dpd_action {
+            DpdAction::Clear | DpdAction::Hold | DpdAction::Restart => Some(Duration::from_secs(u64::from(
+                self.config.dpd_interval_seconds.max(1),
+            ))),
+            DpdAction::None => None,
+        }
+    }
+
+    pub(crate) fn complain(&mut self, reason: DownReason, detail: String) {
+        self.complaint = Some((reason, detail));
+    }
+
+    pub(crate) fn forget_complaint(&mut self) {
+        self.complaint = None;
+    }
+
+    pub(crate) const fn complaint(&self) -> Option<&(DownReason, String)> {
+        self.complaint.as_ref()
+    }
+
+    /// A child was installed that may send at once. It comes before all others.
+    pub(crate) fn add_ready(&mut self, child: ChildId) {
+        self.outbound.push((child, Outbound::Ready));
+    }
+
+    /// A child was installed by the peer. Without another one that sends it may send at once (true).
+    pub(crate) fn add_waiting(&mut self, child: ChildId, now: Instant) -> bool {
+        let alone = !self.sends();
+        let outbound = if alone {
+            Outbound::Ready
+        } else {
+            Outbound::Waiting {
+                until: now + WAIT_AT_MOST,
+            }
+        };
+        self.outbound.push((child, outbound));
+        alone
+    }
+
+    /// The peer uses the child: so may we.
+    pub(crate) fn saw_traffic(&mut self, host: &mut Host, child: ChildId) {
+        let id = self.id();
+        let Some(place) = self.outbound.iter().position(|(other, _)| *other == child) else {
+            return;
+        };
+        if self.outbound[place].1 != Outbound::Ready {
+            self.outbound[place].1 = Outbound::Ready;
+            // The last one that became ready is the one that sends.
+            let entry = self.outbound.remove(place);
+            self.outbound.push(entry);
+            host.events.push_back(Event::ChildOutboundReady {
+                connection: id,
+                child,
+            });
+        }
+    }
+
+    /// The child sends no more. If no other one does, the newest that waits begins to.
+    pub(crate) fn retire(&mut self, host: &mut Host, child: ChildId) {
+        let Some(place) = self.outbound.iter().position(|(other, _)| *other == child) else {
+            return;
+        };
+        self.outbound.remove(place);
+        if !self.sends()
+            && let Some((waiting, _)) = self.outbound.last().copied()
+        {
+            self.saw_traffic(host, waiting);
+        }
+        host.events.push_back(Event::ChildRetired {
+            connection: self.id(),
+            child,
+        });
+    }
+
+    pub(crate) fn handle_timeout(&mut self, host: &mut Host, now: Instant) {
+        let due: Vec<ChildId> = self
+            .outbound
+            .iter()
+            .filter(|(_, outbound)| matches!(outbound, Outbound::Waiting { until } if *until <= now))
+            .map(|(child, _)| *child)
+            .collect();
+        for child in due {
+            self.saw_traffic(host, child);
+        }
+    }
+
+    /// The earliest moment that something of the connection itself falls due after `now`.
+    pub(crate) fn next_timeout(&self, now: Instant) -> Option<Instant> {
+        let waiting = self.outbound.iter().filter_map(|(_, outbound)| match outbound {
+            Outbound::Ready => None,
+            Outbound::Waiting { until } => Some(*until),
+        });
+        let pauses = [self.ike_pause.next(), self.child_pause.next()]
+            .into_iter()
+            .flatten()
+            .filter(|at| *at > now);
+        waiting.chain(pauses).min()
+    }
+
+    /// The state now, and an event if it is another one than last reported.
+    pub(crate) fn report(&mut self, host: &mut Host) {
+        let state = self.state();
+        if state != self.reported {
+            self.reported = state.clone();
+            host.events.push_back(Event::ConnectionStateChanged {
+                connection: self.id(),
+                state,
+            });
+        }
+    }
+
+    pub(crate) fn state(&self) -> ConnectionState {
+        if !self.config.admin_up {
+            return ConnectionState::AdminDown;
+        }
+        if self.config.version == IkeVersion::V1 {
+            return ConnectionState::Down {
+                reason: DownReason::Internal,
+                detail: "IKE version 1 is not supported yet: choose version 2 at both ends".into(),
+            };
+        }
+        if !self.outbound.is_empty() {
+            return ConnectionState::Up;
+        }
+        match &self.complaint {
+            Some((reason, detail)) => ConnectionState::Down {
+                reason: *reason,
+                detail: detail.clone(),
+            },
+            None => waiting_state(),
+        }
+    }
+
+    fn sends(&self) -> bool {
+        self.outbound
+            .iter()
+            .any(|(_, outbound)| *outbound == Outbound::Ready)
+    }
+}
+
+fn waiting_state() -> ConnectionState {
+    ConnectionState::Down {
+        reason: DownReason::Negotiating,
+        detail: "negotiation is under way or waits for the peer".into(),
+    }
+}
+
+fn fixed_address(config: &ConnectionConfig) -> Option<IpAddr> {
+    match &config.peer {
+        PeerEndpoint::Address(address) => Some(address.to_canonical()),
+        PeerEndpoint::Name(_) => None,
+    }
+}

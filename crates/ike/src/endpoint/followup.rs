@@ -1,0 +1,166 @@
+//! What concerns more than one IKE SA.
+
+use std::time::{Duration, Instant};
+
+use isthmus_types::VpnConnectionId;
+
+use super::Endpoint;
+use crate::channel::Role;
+use crate::child::Child;
+use crate::exchange::request;
+use crate::host::Followup;
+use crate::sa::{Established, IkeSa, Phase, SaId, State};
+use crate::timer::Timer;
+
+/// How long the peer may take to remove an IKE SA that was replaced.
+const REMOVAL_TIME: Duration = Duration::from_secs(10);
+/// Two IKE SAs that both ends made at once live side by side for so long.
+const REDUNDANT_TIME: Duration = Duration::from_secs(1);
+/// An IKE SA of at least this age is probed when the peer makes another one.
+const SETTLED_AGE: Duration = Duration::from_secs(5);
+
+impl Endpoint {
+    /// Does what the exchanges left to do.
+    pub(super) fn follow_up(&mut self, now: Instant) {
+        while let Some(followup) = self.host.followups.pop_front() {
+            match followup {
+                Followup::Adopt { children, to } => self.adopt(children, to, now),
+                Followup::Insert(sa) => self.insert(*sa, now),
+                Followup::AwaitRemoval(id) => {
+                    if let Some(sa) = self.sas.get_mut(&id) {
+                        sa.timers.set(Timer::Redundant, now + REMOVAL_TIME);
+                    }
+                }
+                Followup::Established(id) => self.on_established(id, now),
+                Followup::ForgetOlder {
+                    connection,
+                    keep,
+                    before,
+                } => self.forget_older(connection, keep, before, now),
+            }
+        }
+    }
+
+    /// Whether there is another IKE SA of the same connection that should stay rather than this one: one with a
+    /// child beats one without, then the one with the higher lower nonce stays.
+    pub(super) fn has_better(&self, id: SaId) -> bool {
+        let Some((sa, own)) = self.live(id) else {
+            return false;
+        };
+        self.sas.values().any(|other| {
+            other.id != id
+                && other.connection == sa.connection
+                && other
+                    .established()
+                    .is_some_and(|other| other.phase == Phase::Live && rank(other) > rank(own))
+        })
+    }
+
+    fn live(&self, id: SaId) -> Option<(&IkeSa, &Established)> {
+        let sa = self.sas.get(&id)?;
+        let established = sa.established()?;
+        (established.phase == Phase::Live).then_some((sa, established))
+    }
+
+    fn adopt(&mut self, children: Vec<Child>, to: SaId, now: Instant) {
+        for child in &children {
+            if let Some((_, owner)) = self.host.owners.get_mut(&child.id) {
+                *owner = to;
+            }
+        }
+        let mut left = Some(children);
+        self.with_established(to, now, |established| {
+            if established.phase == Phase::Pending {
+                established.phase = Phase::Live;
+            }
+            established.children.extend(left.take().into_iter().flatten());
+        });
+        // The successor is gone already: so are the children.
+        for child in left.into_iter().flatten() {
+            if let Some(connection) = self.connections.get_mut(&child.connection) {
+                connection.retire(&mut self.host, child.id);
+            }
+            self.host.bury(child.connection, child.id, child.inbound_spi, now);
+        }
+    }
+
+    fn insert(&mut self, sa: IkeSa, now: Instant) {
+        let id = sa.id;
+        self.sas.insert(id, sa);
+        // One that is not wanted begins with its delete.
+        self.with_established(id, now, |_| {});
+    }
+
+    fn on_established(&mut self, id: SaId, now: Instant) {
+        let Some((sa, _)) = self.live(id) else {
+            return;
+        };
+        let Some(owner) = sa.connection else {
+            return;
+        };
+        if let Some(connection) = self.connections.get_mut(&owner) {
+            connection.wanted = true;
+            connection.ike_pause.reset();
+        }
+        for other in self.sas_of(owner) {
+            if other == id {
+                continue;
+            }
+            self.with_sa(other, now, |context, sa| {
+                match std::mem::replace(&mut sa.state, State::Dead) {
+                    // Nobody but us knows of this attempt: it is not needed any more.
+                    State::InitSent(_) => {}
+                    State::Established(mut established) => {
+                        let age = now.saturating_duration_since(established.established_at);
+                        if age >= SETTLED_AGE && established.phase == Phase::Live {
+                            established.wants.probe = true;
+                        }
+                        request::pump_or_die(context, sa, established);
+                    }
+                    other => sa.state = other,
+                }
+            });
+        }
+        self.arm_redundant(owner, now);
+    }
+
+    /// Of several IKE SAs of one connection all but the best go; each is removed by the end that began it, so that
+    /// no two ends remove different ones.
+    fn arm_redundant(&mut self, connection: VpnConnectionId, now: Instant) {
+        for id in self.sas_of(connection) {
+            let ours = self
+                .live(id)
+                .is_some_and(|(_, established)| established.begun_by == Role::Initiator);
+            if ours
+                && self.has_better(id)
+                && let Some(sa) = self.sas.get_mut(&id)
+                && !sa.timers.is_set(Timer::Redundant)
+            {
+                sa.timers.set(Timer::Redundant, now + REDUNDANT_TIME);
+            }
+        }
+    }
+
+    /// The peer has lost everything before `before`: no delete is due.
+    fn forget_older(&mut self, connection: VpnConnectionId, keep: SaId, before: Instant, now: Instant) {
+        for id in self.sas_of(connection) {
+            if id == keep {
+                continue;
+            }
+            self.with_sa(id, now, |context, sa| {
+                match std::mem::replace(&mut sa.state, State::Dead) {
+                    State::Established(established) if established.established_at < before => {
+                        established.die(context, sa, Duration::ZERO);
+                    }
+                    other => sa.state = other,
+                }
+            });
+        }
+        self.host.clear_graves(now);
+    }
+}
+
+fn rank(established: &Established) -> (bool, &[u8]) {
+    let has_child = established.children.iter().any(Child::is_in_use);
+    (has_child, &established.nonce_min)
+}

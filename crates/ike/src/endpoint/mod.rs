@@ -1,0 +1,486 @@
+//! The endpoint: all connections and IKE SAs of one local address.
+
+mod followup;
+mod receive;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use isthmus_types::VpnConnectionId;
+use isthmus_wire::ike::IkeSpi;
+
+use crate::algorithm::EspSuite;
+use crate::child::{Child, ChildPhase};
+use crate::config::{Change, ConnectionConfig, PeerEndpoint};
+use crate::connection::Connection;
+use crate::cookie::CookieJar;
+use crate::event::{ChildId, Event, Transmit};
+use crate::exchange::{ike_sa_init, request, timeout};
+use crate::host::{Context, Host};
+use crate::sa::{IkeSa, Phase, SaId, State};
+use crate::status::{ChildStatus, ConnectionState, ConnectionStatus, DownReason};
+use crate::timer::Timer;
+
+/// UDP port of IKE.
+pub const IKE_PORT: u16 = 500;
+/// UDP port of IKE and ESP where there is a NAT.
+pub const NAT_PORT: u16 = 4500;
+
+/// Pause between two questions for the address behind a name.
+const RESOLVE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// One end of any number of connections. See the crate's documentation for how to drive it.
+pub struct Endpoint {
+    host: Host,
+    cookies: CookieJar,
+    connections: BTreeMap<VpnConnectionId, Connection>,
+    sas: BTreeMap<SaId, IkeSa>,
+    /// IKE SAs that others began, by their address and SPI: finds repeated first messages.
+    begun_by_peers: BTreeMap<(IpAddr, IkeSpi), SaId>,
+    /// The latest `now`.
+    clock: Instant,
+}
+
+impl Endpoint {
+    /// An endpoint at `local`. `seed` must come from the operating system: SPIs and nonces are drawn from it.
+    pub fn new(local: IpAddr, seed: [u8; 32], now: Instant) -> Self {
+        let mut host = Host::new(local, seed);
+        let cookies = CookieJar::new(&mut host.rng, now);
+        Self {
+            host,
+            cookies,
+            connections: BTreeMap::new(),
+            sas: BTreeMap::new(),
+            begun_by_peers: BTreeMap::new(),
+            clock: now,
+        }
+    }
+
+    /// Adds a connection or changes it. What does not differ keeps running; an equal configuration changes nothing.
+    pub fn upsert_connection(&mut self, config: ConnectionConfig, now: Instant) {
+        self.clock = now;
+        let id = config.connection;
+        if let Some(connection) = self.connections.get_mut(&id) {
+            if connection.config == config {
+                return;
+            }
+            let change = connection.config.change_to(&config);
+            if change == Change::Everything {
+                // Still with the old configuration.
+                self.close_sas_of(id, now);
+            }
+            if let Some(connection) = self.connections.get_mut(&id) {
+                connection.configure(config);
+            }
+            if change == Change::Children {
+                self.replace_children_of(id, now);
+            }
+        } else {
+            self.connections.insert(id, Connection::new(config));
+        }
+        self.settle(now);
+    }
+
+    /// Removes a connection: its children are removed now, its peer is told.
+    pub fn remove_connection(&mut self, connection: VpnConnectionId, now: Instant) {
+        self.clock = now;
+        self.close_sas_of(connection, now);
+        self.connections.remove(&connection);
+        self.settle(now);
+    }
+
+    /// Traffic asks for the connection.
+    pub fn acquire(&mut self, connection: VpnConnectionId, now: Instant) {
+        self.clock = now;
+        if let Some(connection) = self.connections.get_mut(&connection)
+            && !connection.wanted
+        {
+            connection.wanted = true;
+            connection.ike_pause.reset();
+        }
+        self.settle(now);
+    }
+
+    /// An authentic ESP packet came on this child.
+    pub fn note_inbound(&mut self, child: ChildId, now: Instant) {
+        self.clock = now;
+        let Some((connection, sa)) = self.host.owners.get(&child).copied() else {
+            return;
+        };
+        if let Some(connection) = self.connections.get_mut(&connection) {
+            connection.saw_traffic(&mut self.host, child);
+        }
+        if let Some(established) = self.sas.get_mut(&sa).and_then(IkeSa::established_mut) {
+            established.last_heard = now;
+        }
+    }
+
+    /// The newest authentic ESP packet of this child came from another address or port.
+    pub fn note_peer_address(&mut self, child: ChildId, remote: SocketAddr, now: Instant) {
+        self.clock = now;
+        let Some((connection, sa)) = self.host.owners.get(&child).copied() else {
+            return;
+        };
+        if let Some(sa) = self.sas.get_mut(&sa)
+            && sa.path.nat.remote
+            && sa.path.remote != remote
+        {
+            sa.path.remote = remote;
+            let children = sa
+                .established()
+                .map(|established| established.children.iter().map(|child| child.id).collect())
+                .unwrap_or_default();
+            self.host.events.push_back(Event::PeerMoved {
+                connection,
+                children,
+                encapsulation: sa.path.encapsulation(),
+                remote,
+            });
+        }
+    }
+
+    /// The answer to [`Event::ResolvePeer`]; none if the name has no address.
+    pub fn peer_resolved(&mut self, connection: VpnConnectionId, address: Option<IpAddr>, now: Instant) {
+        self.clock = now;
+        if let Some(connection) = self.connections.get_mut(&connection)
+            && matches!(connection.config.peer, PeerEndpoint::Name(_))
+        {
+            connection.peer_address = address.map(|address| address.to_canonical());
+            if address.is_some() {
+                connection.ike_pause.reset();
+            } else {
+                connection.complain(
+                    DownReason::PeerNotResponding,
+                    "the name of the peer has no address: check it and the name servers".into(),
+                );
+            }
+        }
+        self.settle(now);
+    }
+
+    /// Replaces a child soon, such as when it has carried many packets.
+    pub fn rekey_child(&mut self, child: ChildId, now: Instant) {
+        self.clock = now;
+        if let Some((_, sa)) = self.host.owners.get(&child).copied() {
+            self.with_established(sa, now, |established| {
+                if let Some(child) = established.child_mut(child)
+                    && child.phase == ChildPhase::Live
+                {
+                    child.phase = ChildPhase::Outdated;
+                }
+            });
+        }
+        self.settle(now);
+    }
+
+    /// Replaces the IKE SAs of a connection.
+    pub fn rekey_ike(&mut self, connection: VpnConnectionId, now: Instant) {
+        self.clock = now;
+        for sa in self.sas_of(connection) {
+            self.with_established(sa, now, |established| {
+                established.wants.rekey = established.phase == Phase::Live;
+            });
+        }
+        self.settle(now);
+    }
+
+    /// Takes a datagram that arrived at `local_port` from `remote`, without the non-ESP marker.
+    pub fn handle_datagram(&mut self, local_port: u16, remote: SocketAddr, bytes: &[u8], now: Instant) {
+        self.clock = now;
+        self.receive(local_port, remote, bytes, now);
+        self.settle(now);
+    }
+
+    /// Acts on everything that is due at `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.clock = now;
+        self.host.clear_graves(now);
+        for connection in self.connections.values_mut() {
+            connection.handle_timeout(&mut self.host, now);
+        }
+        let ids: Vec<SaId> = self.sas.keys().copied().collect();
+        for id in ids {
+            self.keep_if_needed(id, now);
+            self.with_sa(id, now, timeout::handle);
+        }
+        self.settle(now);
+    }
+
+    /// Deletes every SA at its peer and forgets all connections. [`Endpoint::is_idle`] tells when all peers know.
+    pub fn close(&mut self, now: Instant) {
+        let ids: Vec<VpnConnectionId> = self.connections.keys().copied().collect();
+        for id in ids {
+            self.remove_connection(id, now);
+        }
+    }
+
+    /// The next datagram to send.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.host.transmits.pop_front()
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.host.events.pop_front()
+    }
+
+    /// When to call [`Endpoint::handle_timeout`] next, and why. At once if output is waiting to be polled.
+    pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
+        if !self.host.transmits.is_empty() || !self.host.events.is_empty() {
+            return Some((self.clock, "output is waiting"));
+        }
+        let sas = self.sas.values().filter_map(|sa| {
+            let children = sa
+                .established()
+                .into_iter()
+                .flat_map(|established| &established.children)
+                .filter_map(Child::next_timeout);
+            children.chain(sa.timers.next()).min_by_key(|(at, _)| *at)
+        });
+        let connections = self
+            .connections
+            .values()
+            .filter_map(|connection| connection.next_timeout(self.clock))
+            .map(|at| (at, "next attempt"));
+        let graves = self.host.next_grave().map(|at| (at, "retired Child SA"));
+        sas.chain(connections).chain(graves).min_by_key(|(at, _)| *at)
+    }
+
+    /// Whether no IKE SA is left, not even one that waits for its peer's answer to a delete.
+    pub fn is_idle(&self) -> bool {
+        self.sas.is_empty()
+    }
+
+    /// All about a connection.
+    pub fn status(&self, connection: VpnConnectionId) -> Option<ConnectionStatus> {
+        let found = self.connections.get(&connection)?;
+        let live: Vec<_> = self
+            .sas
+            .values()
+            .filter(|sa| sa.connection == Some(connection))
+            .filter_map(|sa| sa.established().map(|established| (sa, established)))
+            .filter(|(_, established)| established.is_usable())
+            .collect();
+        let children: Vec<ChildStatus> = live
+            .iter()
+            .flat_map(|(_, established)| &established.children)
+            .filter(|child| child.is_in_use())
+            .map(|child| ChildStatus {
+                child: child.id,
+                inbound_spi: child.inbound_spi,
+                outbound_spi: child.outbound_spi,
+                suite: child.suite,
+                local_selectors: child.local.clone(),
+                remote_selectors: child.remote.clone(),
+            })
+            .collect();
+        let esp_suite: Option<EspSuite> = children.last().map(|child| child.suite);
+        let newest = live.last();
+        Some(ConnectionStatus {
+            connection,
+            state: found.state(),
+            warning: found.complaint().cloned(),
+            ike_suite: newest.map(|(_, established)| established.suite),
+            esp_suite,
+            remote: newest.map(|(sa, _)| sa.path.remote),
+            nat: newest.map(|(sa, _)| sa.path.nat),
+            ike_sas: live.len(),
+            children,
+        })
+    }
+
+    /// The state of a connection.
+    pub fn state(&self, connection: VpnConnectionId) -> Option<ConnectionState> {
+        self.connections.get(&connection).map(Connection::state)
+    }
+
+    fn sas_of(&self, connection: VpnConnectionId) -> Vec<SaId> {
+        self.sas
+            .values()
+            .filter(|sa| sa.connection == Some(connection))
+            .map(|sa| sa.id)
+            .collect()
+    }
+
+    /// Lets `act` work on an IKE SA together with its connection, and cleans up if it dies of it.
+    fn with_sa(&mut self, id: SaId, now: Instant, act: impl FnOnce(&mut Context<'_>, &mut IkeSa)) {
+        let Some(mut sa) = self.sas.remove(&id) else {
+            return;
+        };
+        let connection = sa.connection.and_then(|id| self.connections.get_mut(&id));
+        let mut context = Context {
+            host: &mut self.host,
+            connection,
+            now,
+        };
+        act(&mut context, &mut sa);
+        self.put_back(sa);
+    }
+
+    fn put_back(&mut self, sa: IkeSa) {
+        if matches!(sa.state, State::Dead) {
+            self.host.free_ike_spi(sa.local_spi);
+            self.begun_by_peers.retain(|_, id| *id != sa.id);
+        } else {
+            self.sas.insert(sa.id, sa);
+        }
+    }
+
+    /// Lets `act` change an established IKE SA, then sends what became due.
+    fn with_established(&mut self, id: SaId, now: Instant, act: impl FnOnce(&mut crate::sa::Established)) {
+        self.with_sa(id, now, |context, sa| {
+            match std::mem::replace(&mut sa.state, State::Dead) {
+                State::Established(mut established) => {
+                    act(&mut established);
+                    request::pump_or_die(context, sa, established);
+                }
+                other => sa.state = other,
+            }
+        });
+    }
+
+    /// Ends all of a connection: children are removed now, peers are told.
+    fn close_sas_of(&mut self, connection: VpnConnectionId, now: Instant) {
+        for id in self.sas_of(connection) {
+            self.with_sa(id, now, |context, sa| {
+                match std::mem::replace(&mut sa.state, State::Dead) {
+                    State::Established(mut established) => {
+                        let ids: Vec<ChildId> = established.children.iter().map(|child| child.id).collect();
+                        for id in ids {
+                            established.bury(context, id, Duration::ZERO);
+                        }
+                        established.phase = Phase::Closing;
+                        request::pump_or_die(context, sa, established);
+                    }
+                    // The peer may have accepted already: the answer decides, and is then taken back.
+                    State::AuthSent(auth) => {
+                        sa.state = State::AuthSent(auth);
+                        sa.connection = None;
+                    }
+                    State::Dead | State::InitAnswered(_) | State::InitSent(_) | State::Refused(_) => {}
+                }
+            });
+        }
+        self.host.clear_graves(now);
+    }
+
+    /// Children of the old configuration go, one of the new comes.
+    fn replace_children_of(&mut self, connection: VpnConnectionId, now: Instant) {
+        for id in self.sas_of(connection) {
+            self.with_established(id, now, |established| {
+                for child in &mut established.children {
+                    if child.is_in_use() {
+                        child.phase = ChildPhase::Condemned;
+                    }
+                }
+            });
+        }
+    }
+
+    /// A redundant IKE SA stays if the one that made it redundant is gone.
+    fn keep_if_needed(&mut self, id: SaId, now: Instant) {
+        let needed = self.sas.get(&id).is_some_and(|sa| {
+            sa.established()
+                .is_some_and(|established| established.phase == Phase::Live)
+        }) && !self.has_better(id);
+        if needed && let Some(sa) = self.sas.get_mut(&id) {
+            let due = sa.timers.is_due(Timer::Redundant, now);
+            if due {
+                sa.timers.clear(Timer::Redundant);
+            }
+        }
+    }
+
+    /// Makes every connection have what it should have, as far as that is due, and reports states.
+    fn settle(&mut self, now: Instant) {
+        self.follow_up(now);
+        let ids: Vec<VpnConnectionId> = self.connections.keys().copied().collect();
+        for id in ids {
+            self.ensure(id, now);
+            self.follow_up(now);
+            if let Some(connection) = self.connections.get_mut(&id) {
+                connection.report(&mut self.host);
+            }
+        }
+    }
+
+    fn ensure(&mut self, id: VpnConnectionId, now: Instant) {
+        let sas = self.sas_of(id);
+        let mut live = None;
+        let mut has_child = false;
+        let mut in_contact = false;
+        let mut attempting = false;
+        for sa in sas.iter().filter_map(|id| self.sas.get(id)) {
+            match &sa.state {
+                State::Established(established) => {
+                    in_contact = true;
+                    if established.is_usable() {
+                        live = Some(sa.id);
+                        has_child |= established.has_or_makes_child();
+                    }
+                }
+                State::AuthSent(_) | State::InitSent(_) => attempting = true,
+                State::Dead | State::InitAnswered(_) | State::Refused(_) => {}
+            }
+        }
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        connection.in_contact = in_contact;
+        if !connection.may_initiate() || !connection.wanted {
+            return;
+        }
+        match live {
+            Some(sa) => {
+                if !has_child && connection.child_pause.is_over(now) {
+                    self.with_established(sa, now, |established| established.wants.child = true);
+                }
+            }
+            None if !attempting && connection.ike_pause.is_over(now) => self.start(id, now),
+            None => {}
+        }
+    }
+
+    fn start(&mut self, id: VpnConnectionId, now: Instant) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        if connection.peer_address.is_none()
+            && let PeerEndpoint::Name(name) = &connection.config.peer
+        {
+            self.host.events.push_back(Event::ResolvePeer {
+                connection: id,
+                name: name.clone(),
+            });
+            connection.ike_pause.at_least(RESOLVE_INTERVAL, now);
+            return;
+        }
+        let mut context = Context {
+            host: &mut self.host,
+            connection: Some(connection),
+            now,
+        };
+        match ike_sa_init::start(&mut context) {
+            Ok(sa) => {
+                self.sas.insert(sa.id, sa);
+            }
+            Err(error) => {
+                context.complain(DownReason::Internal, error.to_string());
+                if let Some(connection) = self.connections.get_mut(&id) {
+                    connection.ike_pause.after_failure(&mut self.host, now);
+                }
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("local", &self.host.local)
+            .field("connections", &self.connections.len())
+            .field("ike_sas", &self.sas.len())
+            .finish_non_exhaustive()
+    }
+}

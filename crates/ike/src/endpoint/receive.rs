@@ -1,0 +1,303 @@
+//! The way of a datagram: to its IKE SA, or to a new handshake.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use isthmus_types::VpnConnectionId;
+use isthmus_wire::ike::{
+    DecodeError, ExchangeType, HEADER_LEN, IkeFlags, IkeSpi, Message, NotifyPayload, NotifyType,
+};
+
+use super::Endpoint;
+use crate::channel::{Received, receiver_spi};
+use crate::connection::Connection;
+use crate::cookie::CookieClaim;
+use crate::error::IkeError;
+use crate::exchange::{Datagram, established, ike_auth, ike_sa_init};
+use crate::host::Context;
+use crate::parts::Parts;
+use crate::sa::{SaId, State};
+
+/// From this many handshakes of others on, each new one needs a cookie.
+const COOKIE_THRESHOLD: usize = 32;
+/// The same for handshakes from one address.
+const COOKIE_THRESHOLD_PER_ADDRESS: usize = 8;
+/// At this many handshakes of others no more are accepted, cookie or not.
+const MAX_HALF_OPEN: usize = 512;
+
+impl Endpoint {
+    pub(super) fn receive(&mut self, local_port: u16, remote: SocketAddr, bytes: &[u8], now: Instant) {
+        let message = match Message::decode(bytes) {
+            Ok(message) => message,
+            Err(error) => {
+                self.refuse_malformed(local_port, remote, bytes, error);
+                return;
+            }
+        };
+        let datagram = Datagram {
+            local_port,
+            remote,
+            bytes,
+            message: &message,
+        };
+        let header = &message.header;
+        let is_first = header.exchange == ExchangeType::IKE_SA_INIT
+            && header.flags.contains(IkeFlags::INITIATOR)
+            && !header.flags.contains(IkeFlags::RESPONSE);
+        if is_first {
+            self.on_init_request(&datagram, now);
+            return;
+        }
+        let Some(id) = self.host.sa_of(receiver_spi(header)) else {
+            return;
+        };
+        self.on_message(id, &datagram, now);
+    }
+
+    fn on_message(&mut self, id: SaId, datagram: &Datagram<'_>, now: Instant) {
+        let header = &datagram.message.header;
+        let Some(sa) = self.sas.get(&id) else {
+            return;
+        };
+        let spis = sa.spis();
+        let is_init = header.exchange == ExchangeType::IKE_SA_INIT;
+        let known = header.initiator_spi == spis.initiator
+            && (header.responder_spi == spis.responder || (is_init && sa.remote_spi == IkeSpi::ZERO));
+        if !known {
+            return;
+        }
+        match &sa.state {
+            State::InitAnswered(_) => self.on_auth_request(id, datagram, now),
+            State::AuthSent(_)
+            | State::Dead
+            | State::Established(_)
+            | State::InitSent(_)
+            | State::Refused(_) => {
+                self.with_sa(id, now, |context, sa| {
+                    on_message_of(context, sa, datagram);
+                });
+            }
+        }
+    }
+
+    /// IKE_AUTH of a peer: its identity tells which connection it means.
+    fn on_auth_request(&mut self, id: SaId, datagram: &Datagram<'_>, now: Instant) {
+        let header = &datagram.message.header;
+        if header.exchange != ExchangeType::IKE_AUTH || header.flags.contains(IkeFlags::RESPONSE) {
+            return;
+        }
+        let Some(sa) = self.sas.get_mut(&id) else {
+            return;
+        };
+        let State::InitAnswered(init) = &sa.state else {
+            return;
+        };
+        let parts = match init.channel.receive(datagram.bytes, datagram.message) {
+            Received::New(payloads) => Parts::sort(payloads),
+            Received::Malformed(error) => Err(error),
+            Received::Repeated(_) | Received::Ignored => return,
+        };
+        let meant = parts.as_ref().ok().and_then(|parts| {
+            self.connections
+                .values()
+                .find(|connection| {
+                    connection.may_be_at(datagram.remote.ip())
+                        && ike_auth::is_meant(connection, &init.suite, parts)
+                })
+                .map(Connection::id)
+        });
+        sa.connection = meant;
+        let identity = parts
+            .as_ref()
+            .ok()
+            .and_then(|parts| parts.id_initiator.as_ref())
+            .map(crate::auth::describe_identity);
+        if let (None, Some(identity)) = (meant, identity) {
+            self.complain_of_identity(datagram.remote, &identity);
+        }
+        self.with_sa(id, now, |context, sa| {
+            match std::mem::replace(&mut sa.state, State::Dead) {
+                State::InitAnswered(init) => ike_auth::respond(context, sa, init, datagram, parts),
+                other => sa.state = other,
+            }
+        });
+    }
+
+    /// Tells every connection that this peer could have meant.
+    fn complain_of_identity(&mut self, remote: SocketAddr, identity: &str) {
+        for connection in self.connections.values_mut() {
+            if connection.may_be_at(remote.ip()) {
+                let detail = format!(
+                    "a peer at {} calls itself {identity}, expected is {}: make the identities of both ends match",
+                    remote.ip(),
+                    connection.config.peer_identity
+                );
+                connection.complain(crate::status::DownReason::AuthenticationFailed, detail);
+            }
+        }
+    }
+
+    fn on_init_request(&mut self, datagram: &Datagram<'_>, now: Instant) {
+        let header = &datagram.message.header;
+        if header.initiator_spi == IkeSpi::ZERO
+            || header.responder_spi != IkeSpi::ZERO
+            || header.message_id != 0
+            || datagram.message.encrypted.is_some()
+        {
+            return;
+        }
+        let address = datagram.remote.ip();
+        // Nobody whom we do not expect is answered.
+        let expected: Vec<VpnConnectionId> = self
+            .connections
+            .values()
+            .filter(|connection| connection.may_be_at(address))
+            .map(Connection::id)
+            .collect();
+        if expected.is_empty() {
+            return;
+        }
+        let key = (address, header.initiator_spi);
+        if let Some(sa) = self.begun_by_peers.get(&key).and_then(|id| self.sas.get(id)) {
+            if let State::InitAnswered(init) = &sa.state
+                && init.request == datagram.bytes
+            {
+                let response = init.response.clone();
+                self.host.send_to(datagram.local_port, datagram.remote, response);
+            }
+            return;
+        }
+        let parts = match Parts::sort(datagram.message.payloads.clone()) {
+            Ok(parts) => parts,
+            Err(error) => {
+                self.refuse(datagram, &error);
+                return;
+            }
+        };
+        if !self.may_begin(datagram, &parts, now) {
+            return;
+        }
+        let mut candidates: Vec<&mut Connection> = self
+            .connections
+            .values_mut()
+            .filter(|connection| expected.contains(&connection.id()))
+            .collect();
+        match ike_sa_init::respond(&mut self.host, &mut candidates, datagram, parts, now) {
+            Ok(sa) => {
+                self.begun_by_peers.insert(key, sa.id);
+                self.sas.insert(sa.id, sa);
+            }
+            Err(error) => self.refuse(datagram, &error),
+        }
+    }
+
+    /// Whether a new handshake may take memory: under load only with a cookie.
+    fn may_begin(&mut self, datagram: &Datagram<'_>, parts: &Parts, now: Instant) -> bool {
+        let half_open = self.sas.values().filter(|sa| sa.is_half_open());
+        let (mut all, mut same) = (0, 0);
+        for sa in half_open {
+            all += 1;
+            same += usize::from(sa.path.remote.ip() == datagram.remote.ip());
+        }
+        if all >= MAX_HALF_OPEN {
+            return false;
+        }
+        if all < COOKIE_THRESHOLD && same < COOKIE_THRESHOLD_PER_ADDRESS {
+            return true;
+        }
+        let Some(nonce) = &parts.nonce else {
+            return false;
+        };
+        let claim = CookieClaim {
+            nonce,
+            spi: datagram.message.header.initiator_spi,
+            remote: datagram.remote,
+        };
+        let rng = &mut self.host.rng;
+        if let Some(cookie) = parts.notify(NotifyType::COOKIE)
+            && self.cookies.check(&cookie.data, &claim, rng, now)
+        {
+            return true;
+        }
+        let cookie = self.cookies.make(&claim, rng, now);
+        let notify = NotifyPayload::new(NotifyType::COOKIE, cookie);
+        ike_sa_init::refuse(&mut self.host, datagram, notify);
+        false
+    }
+
+    fn refuse(&mut self, datagram: &Datagram<'_>, error: &IkeError) {
+        if let Some(notify) = error.notify() {
+            ike_sa_init::refuse(&mut self.host, datagram, notify);
+        }
+    }
+
+    /// A request of a higher major version is told the one that we speak; other malformed bytes are not answered.
+    fn refuse_malformed(&mut self, local_port: u16, remote: SocketAddr, bytes: &[u8], error: DecodeError) {
+        let expected = self
+            .connections
+            .values()
+            .any(|connection| connection.may_be_at(remote.ip()));
+        let DecodeError::Version(version) = error else {
+            return;
+        };
+        if !expected || version < 3 {
+            return;
+        }
+        // Read again as our own version, for the fields that the answer repeats.
+        let mut readable = bytes.to_vec();
+        if let Some(byte) = readable.get_mut(17) {
+            *byte = isthmus_wire::ike::VERSION_2;
+        }
+        let Some(header) = readable
+            .get(..HEADER_LEN)
+            .map(<[u8]>::to_vec)
+            .and_then(|mut header| {
+                let length = u32::try_from(HEADER_LEN).ok()?;
+                header.get_mut(24..28)?.copy_from_slice(&length.to_be_bytes());
+                isthmus_wire::ike::IkeHeader::decode(&header).ok()
+            })
+        else {
+            return;
+        };
+        if header.flags.contains(IkeFlags::RESPONSE) || self.host.sa_of(receiver_spi(&header)).is_some() {
+            return;
+        }
+        let message = Message {
+            header,
+            payloads: Vec::new(),
+            encrypted: None,
+        };
+        let datagram = Datagram {
+            local_port,
+            remote,
+            bytes,
+            message: &message,
+        };
+        let notify = NotifyPayload::new(NotifyType::INVALID_MAJOR_VERSION, Vec::new());
+        ike_sa_init::refuse(&mut self.host, &datagram, notify);
+    }
+}
+
+fn on_message_of(context: &mut Context<'_>, sa: &mut crate::sa::IkeSa, datagram: &Datagram<'_>) {
+    let is_response = datagram.message.header.flags.contains(IkeFlags::RESPONSE);
+    match std::mem::replace(&mut sa.state, State::Dead) {
+        State::InitSent(init)
+            if is_response && datagram.message.header.exchange == ExchangeType::IKE_SA_INIT =>
+        {
+            ike_sa_init::on_response(context, sa, init, datagram);
+        }
+        State::AuthSent(auth) if is_response => ike_auth::on_response(context, sa, auth, datagram),
+        State::Established(inner) => established::on_message(context, sa, inner, datagram),
+        State::Refused(channel) => {
+            if let Received::Repeated(response) = channel.receive(datagram.bytes, datagram.message) {
+                context
+                    .host
+                    .send_to(datagram.local_port, datagram.remote, response);
+            }
+            sa.state = State::Refused(channel);
+        }
+        other @ (State::AuthSent(_) | State::Dead | State::InitAnswered(_) | State::InitSent(_)) => {
+            sa.state = other;
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Messages on an established IKE SA.
+
+use std::time::Duration;
+
+use isthmus_wire::ike::{ExchangeType, IkeFlags, NotifyType, Payload, ProtocolId};
+
+use crate::channel::Received;
+use crate::error::{IkeError, Violation};
+use crate::event::Event;
+use crate::exchange::{Datagram, Fate, create_child, informational, rekey_ike, request};
+use crate::host::{Context, GRACE};
+use crate::parts::Parts;
+use crate::sa::{Established, Exchange, IkeSa};
+use crate::status::DownReason;
+use crate::timer::Timer;
+
+/// Takes a message with the SPIs of the IKE SA.
+pub(crate) fn on_message(
+    context: &mut Context<'_>,
+    sa: &mut IkeSa,
+    mut established: Box<Established>,
+    datagram: &Datagram<'_>,
+) {
+    let is_response = datagram.message.header.flags.contains(IkeFlags::RESPONSE);
+    let result = if is_response {
+        on_response(context, sa, &mut established, datagram)
+    } else {
+        on_request(context, sa, &mut established, datagram)
+    };
+    match result {
+        Ok(Fate::Lives) => request::pump_or_die(context, sa, established),
+        Ok(Fate::Dies { grace }) => established.die(context, sa, grace),
+        Err(error) => {
+            context.complain(DownReason::Internal, error.to_string());
+            established.die(context, sa, Duration::ZERO);
+        }
+    }
+}
+
+fn on_request(
+    context: &mut Context<'_>,
+    sa: &mut IkeSa,
+    established: &mut Established,
+    datagram: &Datagram<'_>,
+) -> Result<Fate, IkeError> {
+    let payloads = match established.channel.receive(datagram.bytes, datagram.message) {
+        Received::New(payloads) => Ok(payloads),
+        Received::Malformed(error) => Err(error),
+        Received::Repeated(response) => {
+            context
+                .host
+                .send_to(datagram.local_port, datagram.remote, response);
+            return Ok(Fate::Lives);
+        }
+        Received::Ignored => return Ok(Fate::Lives),
+    };
+    established.last_heard = context.now;
+    follow(context, sa, established, datagram);
+    let exchange = datagram.message.header.exchange;
+    let (answer, fate) = match payloads.and_then(Parts::sort) {
+        Ok(parts) => process(context, sa, established, exchange, parts),
+        Err(error) => (Err(error), Fate::Lives),
+    };
+    let payloads = match answer {
+        Ok(payloads) => payloads,
+        Err(error) => error.notify().map(Payload::Notify).into_iter().collect(),
+    };
+    let response = established.channel.respond(exchange, datagram.bytes, &payloads)?;
+    context
+        .host
+        .send_to(datagram.local_port, datagram.remote, response);
+    sa.arm_keepalive(context.now);
+    Ok(fate)
+}
+
+fn process(
+    context: &mut Context<'_>,
+    sa: &IkeSa,
+    established: &mut Established,
+    exchange: ExchangeType,
+    parts: Parts,
+) -> (Result<Vec<Payload>, IkeError>, Fate) {
+    match exchange {
+        ExchangeType::CREATE_CHILD_SA => {
+            let for_ike = parts
+                .sa
+                .as_ref()
+                .and_then(|proposals| proposals.first())
+                .is_some_and(|proposal| proposal.protocol == ProtocolId::IKE);
+            let answer = if for_ike {
+                rekey_ike::respond(context, sa, established, parts)
+            } else {
+                create_child::respond(context, sa, established, parts)
+            };
+            (answer, Fate::Lives)
+        }
+        ExchangeType::INFORMATIONAL => {
+            let (payloads, fate) = informational::respond(context, established, &parts);
+            (Ok(payloads), fate)
+        }
+        _ => (
+            Err(IkeError::Malformed(isthmus_wire::ike::DecodeError::Malformed(
+                isthmus_wire::ike::Element::Header,
+            ))),
+            Fate::Lives,
+        ),
+    }
+}
+
+/// A peer behind a NAT may come from another address now (RFC 7296 section 2.23).
+fn follow(context: &mut Context<'_>, sa: &mut IkeSa, established: &Established, datagram: &Datagram<'_>) {
+    let moved = sa.path.remote != datagram.remote || sa.path.local_port != datagram.local_port;
+    if !moved || !sa.path.nat.remote || !sa.path.nat.encapsulates() {
+        return;
+    }
+    sa.path.remote = datagram.remote;
+    sa.path.local_port = datagram.local_port;
+    if let Some(connection) = &context.connection {
+        context.host.events.push_back(Event::PeerMoved {
+            connection: connection.id(),
+            children: established.children.iter().map(|child| child.id).collect(),
+            encapsulation: sa.path.encapsulation(),
+            remote: datagram.remote,
+        });
+    }
+}
+
+fn on_response(
+    context: &mut Context<'_>,
+    sa: &mut IkeSa,
+    established: &mut Established,
+    datagram: &Datagram<'_>,
+) -> Result<Fate, IkeError> {
+    let header = &datagram.message.header;
+    let expected = established
+        .outstanding
+        .as_ref()
+        .is_some_and(|outstanding| outstanding.message_id == header.message_id);
+    if !expected {
+        return Ok(Fate::Lives);
+    }
+    let parts = match established.channel.open(datagram.bytes, datagram.message) {
+        Err(IkeError::Violation(Violation::Integrity)) => return Ok(Fate::Lives),
+        Err(error) => Err(error),
+        Ok(payloads) => Parts::sort(payloads),
+    };
+    established.last_heard = context.now;
+    sa.timers.clear(Timer::Retransmit);
+    let Some(outstanding) = established.outstanding.take() else {
+        return Ok(Fate::Lives);
+    };
+    // An authenticated answer that makes no sense is as good as an empty one: each exchange finds out what it misses.
+    let parts = parts.unwrap_or_default();
+    match outstanding.exchange {
+        Exchange::CreateChild(attempt) => {
+            create_child::on_response(context, sa, established, attempt, parts)?;
+        }
+        Exchange::DeleteChildren(children) => {
+            for child in children {
+                established.bury(context, child, GRACE);
+            }
+        }
+        Exchange::DeleteIke => return Ok(Fate::Dies { grace: GRACE }),
+        Exchange::Probe => {
+            if parts.notify(NotifyType::INVALID_SYNTAX).is_some() {
+                return Ok(Fate::Dies {
+                    grace: Duration::ZERO,
+                });
+            }
+        }
+        Exchange::RekeyIke(attempt) => {
+            rekey_ike::on_response(context, sa, established, attempt, parts)?;
+        }
+    }
+    Ok(Fate::Lives)
+}

@@ -1,0 +1,471 @@
+//! IKE_AUTH with a pre-shared key (RFC 7296 sections 1.2 and 2.15).
+
+use std::time::Instant;
+
+use isthmus_wire::ike::{ExchangeType, NotifyPayload, NotifyType, Payload, PayloadType};
+
+use crate::algorithm::IkeSuite;
+use crate::auth::{SignedOctets, check_proof, describe_identity, encode_identity, is_identity, make_proof};
+use crate::channel::{Channel, Role};
+use crate::child::{Child, Parent};
+use crate::connection::Connection;
+use crate::error::{AuthenticationFailure, IkeError};
+use crate::exchange::create_child::{ChildAttempt, ChildRequest};
+use crate::exchange::{Datagram, request};
+use crate::host::{Context, Followup};
+use crate::keys::{IkeKeys, Nonces};
+use crate::negotiate::KeyExchange;
+use crate::parts::{Parts, required};
+use crate::sa::{AuthSent, Established, IkeSa, InitAnswered, Phase, State, Wants};
+use crate::status::DownReason;
+use crate::timer::Timer;
+
+/// What IKE_SA_INIT gave to the initiator.
+pub(crate) struct Handshake {
+    pub(crate) channel: Channel,
+    pub(crate) suite: IkeSuite,
+    pub(crate) keys: IkeKeys,
+    pub(crate) init_request: Vec<u8>,
+    pub(crate) init_response: Vec<u8>,
+    pub(crate) nonce_initiator: Vec<u8>,
+    pub(crate) nonce_responder: Vec<u8>,
+}
+
+/// Sends IKE_AUTH.
+pub(crate) fn start(
+    context: &mut Context<'_>,
+    sa: &mut IkeSa,
+    mut handshake: Handshake,
+) -> Result<State, IkeError> {
+    let child = ChildAttempt::first(context)?;
+    let connection = context
+        .connection
+        .as_deref_mut()
+        .ok_or(IkeError::Internal("an attempt without a connection"))?;
+    let config = &connection.config;
+    let identity = encode_identity(&config.local_identity);
+    let proof = make_proof(
+        handshake.suite.prf,
+        &config.psk,
+        &SignedOctets {
+            message: &handshake.init_request,
+            other_nonce: &handshake.nonce_responder,
+            prove_key: &handshake.keys.prove_initiator,
+            identity: &identity.body(),
+        },
+    );
+    let mut payloads = vec![
+        Payload::IdInitiator(identity),
+        Payload::IdResponder(encode_identity(&config.peer_identity)),
+        Payload::Auth(proof),
+    ];
+    if !connection.in_contact {
+        payloads.push(Payload::Notify(NotifyPayload::new(
+            NotifyType::INITIAL_CONTACT,
+            Vec::new(),
+        )));
+    }
+    payloads.extend(child.payloads(KeyExchange::Absent));
+    let (message_id, bytes) = handshake.channel.request(ExchangeType::IKE_AUTH, &payloads)?;
+    let retransmission = sa.send_request(context, bytes);
+    Ok(State::AuthSent(Box::new(AuthSent {
+        channel: handshake.channel,
+        message_id,
+        suite: handshake.suite,
+        keys: handshake.keys,
+        nonce_initiator: handshake.nonce_initiator,
+        nonce_responder: handshake.nonce_responder,
+        init_response: handshake.init_response,
+        child,
+        retransmission,
+    })))
+}
+
+/// Takes the answer to our IKE_AUTH.
+pub(crate) fn on_response(
+    context: &mut Context<'_>,
+    sa: &mut IkeSa,
+    auth: Box<AuthSent>,
+    datagram: &Datagram<'_>,
+) {
+    let header = &datagram.message.header;
+    if header.exchange != ExchangeType::IKE_AUTH || header.message_id != auth.message_id {
+        sa.state = State::AuthSent(auth);
+        return;
+    }
+    let parts = match auth.channel.open(datagram.bytes, datagram.message) {
+        Ok(payloads) => Parts::sort(payloads),
+        Err(IkeError::Malformed(error)) => Err(IkeError::Malformed(error)),
+        Err(_) => {
+            sa.state = State::AuthSent(auth);
+            return;
+        }
+    };
+    sa.timers.clear(Timer::Retransmit);
+    match parts.and_then(|parts| verify_responder(context, &auth, &parts).map(|()| parts)) {
+        Ok(parts) => establish_as_initiator(context, sa, *auth, parts),
+        Err(error) => {
+            let told = error == IkeError::Authentication(AuthenticationFailure::ToldByPeer);
+            auth.child.abandon(context.host);
+            context.complain(
+                error.down_reason(),
+                evidence(context.connection.as_deref(), &error),
+            );
+            if let Some(connection) = &mut context.connection {
+                connection.ike_pause.after_failure(context.host, context.now);
+            }
+            if told {
+                sa.state = State::Dead;
+            } else {
+                // The responder holds an IKE SA that we do not accept: remove it there.
+                close_unaccepted(context, sa, *auth);
+            }
+        }
+    }
+}
+
+/// The connection that the initiator's identities name, if the agreed suite suits it.
+pub(crate) fn is_meant(connection: &Connection, suite: &IkeSuite, parts: &Parts) -> bool {
+    let Some(received) = &parts.id_initiator else {
+        return false;
+    };
+    let config = &connection.config;
+    let suits = config.ike_proposals.iter().any(|proposal| {
+        proposal.encryption.contains(&suite.cipher.encryption())
+            && suite
+                .cipher
+                .integrity()
+                .is_none_or(|integrity| proposal.integrity.contains(&integrity))
+            && proposal.prf.contains(&suite.prf)
+            && proposal.dh.contains(&suite.dh)
+    });
+    let expected = parts
+        .id_responder
+        .as_ref()
+        .is_none_or(|id| is_identity(id, &config.local_identity));
+    suits && expected && is_identity(received, &config.peer_identity)
+}
+
+/// Answers the initiator's IKE_AUTH. `context.connection` is the one that its identity names, if there is one.
+pub(crate) fn respond(
+    context: &mut Context<'_>,
+    sa: &mut IkeSa,
+    init: Box<InitAnswered>,
+    datagram: &Datagram<'_>,
+    parts: Result<Parts, IkeError>,
+) {
+    match parts.and_then(|parts| verify_initiator(context, &init, &parts).map(|()| parts)) {
+        Ok(parts) => establish_as_responder(context, sa, *init, datagram, parts),
+        Err(error) => {
+            let detail = evidence(context.connection.as_deref(), &error);
+            context.complain(error.down_reason(), detail);
+            let mut channel = init.channel;
+            let payloads: Vec<Payload> = error.notify().map(Payload::Notify).into_iter().collect();
+            sa.state = match channel.respond(ExchangeType::IKE_AUTH, datagram.bytes, &payloads) {
+                Ok(response) => {
+                    context
+                        .host
+                        .send_to(datagram.local_port, datagram.remote, response);
+                    State::Refused(Box::new(channel))
+                }
+                Err(_) => State::Dead,
+            };
+        }
+    }
+}
+
+fn verify_initiator(context: &Context<'_>, init: &InitAnswered, parts: &Parts) -> Result<(), IkeError> {
+    let received =
+        parts
+            .id_initiator
+            .as_ref()
+            .ok_or(IkeError::Violation(crate::error::Violation::Missing(
+                PayloadType::IDI,
+            )))?;
+    let proof = parts
+        .auth
+        .as_ref()
+        .ok_or(IkeError::Violation(crate::error::Violation::Missing(
+            PayloadType::AUTH,
+        )))?;
+    let signed = SignedOctets {
+        message: &init.request,
+        other_nonce: &init.nonce_responder,
+        prove_key: &init.keys.prove_initiator,
+        identity: &received.body(),
+    };
+    let Some(connection) = &context.connection else {
+        // As much work as for a known identity, with a key that proves nothing.
+        let nobody = isthmus_types::Secret::new(String::new());
+        let _ = check_proof(init.suite.prf, &nobody, &signed, proof);
+        return Err(IkeError::Authentication(AuthenticationFailure::Identity(
+            describe_identity(received),
+        )));
+    };
+    check_proof(init.suite.prf, &connection.config.psk, &signed, proof)
+}
+
+fn verify_responder(context: &Context<'_>, auth: &AuthSent, parts: &Parts) -> Result<(), IkeError> {
+    let (Some(received), Some(proof)) = (&parts.id_responder, &parts.auth) else {
+        return Err(match parts.error() {
+            Some(error) if error.notify_type == NotifyType::AUTHENTICATION_FAILED => {
+                IkeError::Authentication(AuthenticationFailure::ToldByPeer)
+            }
+            Some(_) | None => IkeError::Violation(crate::error::Violation::Missing(PayloadType::AUTH)),
+        });
+    };
+    let connection = context
+        .connection
+        .as_ref()
+        .ok_or(IkeError::Internal("the connection was removed"))?;
+    check_proof(
+        auth.suite.prf,
+        &connection.config.psk,
+        &SignedOctets {
+            message: &auth.init_response,
+            other_nonce: &auth.nonce_initiator,
+            prove_key: &auth.keys.prove_responder,
+            identity: &received.body(),
+        },
+        proof,
+    )?;
+    if is_identity(received, &connection.config.peer_identity) {
+        Ok(())
+    } else {
+        Err(IkeError::Authentication(AuthenticationFailure::Identity(
+            describe_identity(received),
+        )))
+    }
+}
+
+fn establish_as_initiator(context: &mut Context<'_>, sa: &mut IkeSa, auth: AuthSent, mut parts: Parts) {
+    let nonces = Nonces {
+        initiator: &auth.nonce_initiator,
+        responder: &auth.nonce_responder,
+    };
+    let parent = Parent {
+        id: sa.id,
+        suite: &auth.suite,
+        derive: &auth.keys.derive,
+        path: &sa.path,
+    };
+    let spi = auth.child.spi;
+    let asked = auth.child.asked();
+    let child = auth
+        .child
+        .accept(context, &parent, &mut parts, &nonces, KeyExchange::Absent, &[]);
+    let mut established = established(
+        auth.channel,
+        auth.suite,
+        &auth.keys,
+        &nonces,
+        Role::Initiator,
+        context.now,
+    );
+    if let Some(connection) = &mut context.connection {
+        connection.forget_complaint();
+    }
+    match child {
+        Ok(child) => {
+            established.children.push(child);
+            if let Some(connection) = &mut context.connection {
+                connection.child_pause.reset();
+            }
+        }
+        Err(refused) => {
+            // What the responder may have installed cannot be used: it goes with the next request.
+            refused.report(context, &asked);
+            context.host.free_esp_spi(spi);
+            if let Some(spi) = refused.installed_at_peer {
+                request::delete_unaccepted(&mut established, spi);
+            }
+        }
+    }
+    sa.timers.clear(Timer::HalfOpen);
+    sa.arm_lifetime(context);
+    context.host.followups.push_back(Followup::Established(sa.id));
+    request::pump_or_die(context, sa, Box::new(established));
+}
+
+fn close_unaccepted(context: &mut Context<'_>, sa: &mut IkeSa, auth: AuthSent) {
+    let nonces = Nonces {
+        initiator: &auth.nonce_initiator,
+        responder: &auth.nonce_responder,
+    };
+    let mut established = established(
+        auth.channel,
+        auth.suite,
+        &auth.keys,
+        &nonces,
+        Role::Initiator,
+        context.now,
+    );
+    established.phase = Phase::Closing;
+    request::pump_or_die(context, sa, Box::new(established));
+}
+
+fn establish_as_responder(
+    context: &mut Context<'_>,
+    sa: &mut IkeSa,
+    init: InitAnswered,
+    datagram: &Datagram<'_>,
+    mut parts: Parts,
+) {
+    // Authenticated: the peer is where this message came from.
+    sa.path.local_port = datagram.local_port;
+    sa.path.remote = datagram.remote;
+    let nonces = Nonces {
+        initiator: &init.nonce_initiator,
+        responder: &init.nonce_responder,
+    };
+    let Some(connection) = context.connection.as_deref_mut() else {
+        sa.state = State::Dead;
+        return;
+    };
+    let identity = encode_identity(&connection.config.local_identity);
+    let proof = make_proof(
+        init.suite.prf,
+        &connection.config.psk,
+        &SignedOctets {
+            message: &init.response,
+            other_nonce: &init.nonce_initiator,
+            prove_key: &init.keys.prove_responder,
+            identity: &identity.body(),
+        },
+    );
+    connection.forget_complaint();
+    let id = connection.id();
+    if parts.notify(NotifyType::INITIAL_CONTACT).is_some() {
+        // The older children go after this exchange: then the new one begins to send.
+        context.host.followups.push_back(Followup::ForgetOlder {
+            connection: id,
+            keep: sa.id,
+            before: init.begun_at,
+        });
+    }
+    let mut payloads = vec![Payload::IdResponder(identity), Payload::Auth(proof)];
+    let child = answer_child(context, sa, &init, &nonces, &mut parts);
+    let mut established = established(
+        init.channel,
+        init.suite,
+        &init.keys,
+        &nonces,
+        Role::Responder,
+        context.now,
+    );
+    match child {
+        Ok((child, answer)) => {
+            established.children.push(child);
+            payloads.extend(answer);
+            if let Some(connection) = &mut context.connection {
+                connection.child_pause.reset();
+            }
+        }
+        Err(error) => {
+            context.complain(error.down_reason(), error.to_string());
+            payloads.extend(error.notify().map(Payload::Notify));
+            if let Some(connection) = &mut context.connection {
+                connection
+                    .child_pause
+                    .at_least(std::time::Duration::from_secs(2), context.now);
+            }
+        }
+    }
+    sa.timers.clear(Timer::HalfOpen);
+    sa.arm_lifetime(context);
+    match established
+        .channel
+        .respond(ExchangeType::IKE_AUTH, datagram.bytes, &payloads)
+    {
+        Ok(response) => {
+            context
+                .host
+                .send_to(datagram.local_port, datagram.remote, response);
+            context.host.followups.push_back(Followup::Established(sa.id));
+            sa.state = State::Established(Box::new(established));
+        }
+        Err(_) => established.die(context, sa, std::time::Duration::ZERO),
+    }
+}
+
+fn answer_child(
+    context: &mut Context<'_>,
+    sa: &IkeSa,
+    init: &InitAnswered,
+    nonces: &Nonces<'_>,
+    parts: &mut Parts,
+) -> Result<(Child, Vec<Payload>), IkeError> {
+    let asked = ChildRequest {
+        proposals: required(parts.sa.take(), PayloadType::SA)?,
+        ts_initiator: required(parts.ts_initiator.take(), PayloadType::TSI)?,
+        ts_responder: required(parts.ts_responder.take(), PayloadType::TSR)?,
+        ke: None,
+        exchange: KeyExchange::Absent,
+    };
+    let parent = Parent {
+        id: sa.id,
+        suite: &init.suite,
+        derive: &init.keys.derive,
+        path: &sa.path,
+    };
+    asked.answer(context, &parent, nonces, &[])
+}
+
+fn established(
+    channel: Channel,
+    suite: IkeSuite,
+    keys: &IkeKeys,
+    nonces: &Nonces<'_>,
+    begun_by: Role,
+    now: Instant,
+) -> Established {
+    Established {
+        channel,
+        suite,
+        derive: keys.derive.clone(),
+        phase: Phase::Live,
+        wants: Wants::default(),
+        outstanding: None,
+        children: Vec::new(),
+        unaccepted: Vec::new(),
+        nonce_min: nonces.initiator.min(nonces.responder).to_vec(),
+        begun_by,
+        established_at: now,
+        last_heard: now,
+    }
+}
+
+/// An error as a sentence that names what to look at.
+fn evidence(connection: Option<&Connection>, error: &IkeError) -> String {
+    let Some(connection) = connection else {
+        return error.to_string();
+    };
+    match error {
+        IkeError::Authentication(AuthenticationFailure::Key) => {
+            "the peer proved another pre-shared key than ours: set the same key at both ends".into()
+        }
+        IkeError::Authentication(AuthenticationFailure::Identity(received)) => format!(
+            "the peer calls itself {received}, expected is {}: make the identities of both ends match",
+            connection.config.peer_identity
+        ),
+        IkeError::Authentication(AuthenticationFailure::ToldByPeer) => format!(
+            "the peer refused our key or our identity ({}): compare key and identities of both ends",
+            connection.config.local_identity
+        ),
+        IkeError::Authentication(AuthenticationFailure::Method)
+        | IkeError::Internal(_)
+        | IkeError::Malformed(_)
+        | IkeError::Mismatch(_)
+        | IkeError::Refused(_)
+        | IkeError::Violation(_) => format!("IKE_AUTH failed: {error}"),
+    }
+}
+
+/// The reason to show when a first child was refused.
+pub(crate) const fn refusal_reason(notify_type: NotifyType) -> DownReason {
+    match notify_type {
+        NotifyType::NO_PROPOSAL_CHOSEN | NotifyType::INVALID_KE_PAYLOAD => DownReason::IpsecProposalMismatch,
+        NotifyType::TS_UNACCEPTABLE | NotifyType::SINGLE_PAIR_REQUIRED => DownReason::SelectorMismatch,
+        _ => DownReason::Negotiating,
+    }
+}

@@ -1,0 +1,402 @@
+//! CREATE_CHILD_SA that replaces the IKE SA (RFC 7296 sections 1.3.2, 2.18 and 2.25).
+
+use std::time::Duration;
+
+use isthmus_crypto::dh::PrivateKey;
+use isthmus_types::{DhGroup, IkeProposal};
+use isthmus_wire::ike::{IkeSpi, KePayload, NotifyType, Payload, PayloadType, Proposal};
+
+use crate::algorithm::{IkeSuite, group_id};
+use crate::channel::{Channel, Role};
+use crate::error::{IkeError, Mismatch, Refusal, Violation};
+use crate::exchange::create_child::is_lower;
+use crate::exchange::ike_sa_init::suggested_group;
+use crate::exchange::request;
+use crate::host::{Context, Followup, Host};
+use crate::keys::{Nonces, SpiPair, ike_keys, rekey_seed};
+use crate::negotiate::{choose_ike, describe, offer_ike};
+use crate::parts::{Parts, required};
+use crate::sa::{Established, Exchange, IkeSa, Phase, SaId, State, Wants};
+use crate::timer::{Timer, Timers};
+
+const MAX_ROUNDS: u32 = 3;
+
+/// An IKE SA that we ask for.
+pub(crate) struct IkeAttempt {
+    id: SaId,
+    spi: IkeSpi,
+    nonce: Vec<u8>,
+    dh: PrivateKey,
+    proposals: Vec<IkeProposal>,
+    rounds: u32,
+    /// What the peer did meanwhile.
+    collision: Option<Collision>,
+}
+
+/// The peer replaced the IKE SA that we are replacing.
+struct Collision {
+    /// Its new IKE SA.
+    sa: SaId,
+    /// The lower nonce of its exchange.
+    nonce_min: Vec<u8>,
+}
+
+impl IkeAttempt {
+    pub(crate) fn abandon(&self, host: &mut Host) {
+        host.free_ike_spi(self.spi);
+        if let Some(collision) = &self.collision {
+            host.followups.push_back(Followup::AwaitRemoval(collision.sa));
+        }
+    }
+
+    /// As [`IkeAttempt::abandon`], when the peer's IKE SA takes over.
+    pub(crate) fn forget(self, host: &mut Host) {
+        host.free_ike_spi(self.spi);
+    }
+
+    /// The IKE SA that the peer made in the place of the same old one.
+    pub(crate) fn rival(&self) -> Option<SaId> {
+        self.collision.as_ref().map(|collision| collision.sa)
+    }
+
+    fn payloads(&self) -> Vec<Payload> {
+        vec![
+            Payload::Sa(offer_ike(&self.proposals, Some(self.spi))),
+            Payload::Nonce(self.nonce.clone()),
+            Payload::Ke(KePayload {
+                method: group_id(self.dh.group()),
+                data: self.dh.public().to_vec(),
+            }),
+        ]
+    }
+}
+
+/// Begins to replace the IKE SA.
+pub(crate) fn begin(
+    context: &mut Context<'_>,
+    established: &Established,
+) -> Result<(Box<IkeAttempt>, Vec<Payload>), IkeError> {
+    let connection = context
+        .connection
+        .as_deref()
+        .ok_or(IkeError::Internal("an IKE SA without a connection"))?;
+    let dh = generate(established.rekey_group(connection))?;
+    let proposals = connection.config.ike_proposals.clone();
+    let (id, spi) = context.host.new_sa();
+    let attempt = IkeAttempt {
+        id,
+        spi,
+        nonce: context.host.nonce(),
+        dh,
+        proposals,
+        rounds: 0,
+        collision: None,
+    };
+    let payloads = attempt.payloads();
+    Ok((Box::new(attempt), payloads))
+}
+
+/// Answers a request to replace the IKE SA.
+pub(crate) fn respond(
+    context: &mut Context<'_>,
+    sa: &IkeSa,
+    established: &mut Established,
+    parts: Parts,
+) -> Result<Vec<Payload>, IkeError> {
+    let busy = match established
+        .outstanding
+        .as_ref()
+        .map(|outstanding| &outstanding.exchange)
+    {
+        Some(Exchange::CreateChild(_) | Exchange::DeleteChildren(_) | Exchange::DeleteIke) => true,
+        // A second request for the same IKE SA while the first is undecided.
+        Some(Exchange::RekeyIke(attempt)) => attempt.collision.is_some(),
+        Some(Exchange::Probe) | None => false,
+    };
+    if busy || established.phase != Phase::Live {
+        return Err(IkeError::Refused(Refusal::Temporary));
+    }
+    let connection = context
+        .connection
+        .as_deref()
+        .ok_or(IkeError::Refused(Refusal::Temporary))?;
+    let offered = required(parts.sa, PayloadType::SA)?;
+    let nonce_initiator = required(parts.nonce, PayloadType::NONCE)?;
+    let ke = required(parts.ke, PayloadType::KE)?;
+    let chosen = choose_ike(&connection.config.ike_proposals, &offered)
+        .ok_or_else(|| IkeError::Mismatch(Mismatch::Ike(describe(&offered))))?;
+    if ke.method != group_id(chosen.suite.dh) {
+        return Err(IkeError::Mismatch(Mismatch::Group(chosen.suite.dh)));
+    }
+    let remote_spi = usable_spi(&chosen.peer_spi)?;
+    let dh = generate(chosen.suite.dh)?;
+    let secret = dh
+        .agree(&ke.data)
+        .map_err(|_| IkeError::Violation(Violation::PublicValue))?;
+    let nonce_responder = context.host.nonce();
+    let (id, local_spi) = context.host.new_sa();
+    let nonces = Nonces {
+        initiator: &nonce_initiator,
+        responder: &nonce_responder,
+    };
+    let ends = Ends {
+        id,
+        local_spi,
+        remote_spi,
+        role: Role::Responder,
+    };
+    let mut new = match successor(context, sa, established, &ends, chosen.suite, &nonces, &secret) {
+        Ok(new) => new,
+        Err(error) => {
+            context.host.free_ike_spi(local_spi);
+            return Err(error);
+        }
+    };
+    let rival = established
+        .outstanding
+        .as_mut()
+        .and_then(|outstanding| match &mut outstanding.exchange {
+            Exchange::RekeyIke(attempt) => Some(attempt),
+            Exchange::CreateChild(_)
+            | Exchange::DeleteChildren(_)
+            | Exchange::DeleteIke
+            | Exchange::Probe => None,
+        });
+    if let Some(attempt) = rival {
+        attempt.collision = Some(Collision {
+            sa: id,
+            nonce_min: nonce_initiator.clone().min(nonce_responder.clone()),
+        });
+        if let Some(new) = new.established_mut() {
+            new.phase = Phase::Pending;
+        }
+        context.host.followups.push_back(Followup::Insert(Box::new(new)));
+    } else {
+        context.host.followups.push_back(Followup::Insert(Box::new(new)));
+        hand_over(context, established, id);
+        context.host.followups.push_back(Followup::AwaitRemoval(sa.id));
+    }
+    Ok(vec![
+        Payload::Sa(vec![Proposal {
+            spi: local_spi.0.to_be_bytes().to_vec(),
+            ..chosen.answer
+        }]),
+        Payload::Nonce(nonce_responder),
+        Payload::Ke(KePayload {
+            method: ke.method,
+            data: dh.public().to_vec(),
+        }),
+    ])
+}
+
+/// Takes the answer to our request.
+pub(crate) fn on_response(
+    context: &mut Context<'_>,
+    sa: &mut IkeSa,
+    established: &mut Established,
+    attempt: Box<IkeAttempt>,
+    parts: Parts,
+) -> Result<(), IkeError> {
+    if let Some(group) = retry_group(&attempt, &parts) {
+        return retry(context, sa, established, *attempt, group);
+    }
+    let refused = parts.error().map(|error| error.notify_type);
+    match accept(context, sa, established, &attempt, parts) {
+        Ok((mut new, redundant)) => {
+            let id = new.id;
+            match (attempt.rival(), redundant) {
+                (None, _) if established.phase != Phase::Live => {
+                    // It was to go meanwhile: so is its successor.
+                    if let Some(new) = new.established_mut() {
+                        new.phase = Phase::Closing;
+                    }
+                    context.host.followups.push_back(Followup::Insert(Box::new(new)));
+                }
+                (Some(rival), true) => {
+                    if let Some(new) = new.established_mut() {
+                        new.phase = Phase::Closing;
+                    }
+                    context.host.followups.push_back(Followup::Insert(Box::new(new)));
+                    hand_over(context, established, rival);
+                    context.host.followups.push_back(Followup::AwaitRemoval(sa.id));
+                }
+                (rival, _) => {
+                    context.host.followups.push_back(Followup::Insert(Box::new(new)));
+                    hand_over(context, established, id);
+                    established.phase = Phase::Closing;
+                    context.host.followups.extend(rival.map(Followup::AwaitRemoval));
+                }
+            }
+        }
+        Err(error) => {
+            context.host.free_ike_spi(attempt.spi);
+            if let Some(rival) = attempt.rival() {
+                hand_over(context, established, rival);
+                context.host.followups.push_back(Followup::AwaitRemoval(sa.id));
+                return Ok(());
+            }
+            if refused != Some(NotifyType::TEMPORARY_FAILURE) {
+                let detail = match refused {
+                    Some(notify) => format!("the peer refused to replace the IKE SA with {notify:?}"),
+                    None => format!("the IKE SA could not be replaced: {error}"),
+                };
+                context.complain(error.down_reason(), detail);
+            }
+            let again =
+                context.now + Duration::from_secs(1) + context.host.random_below(Duration::from_secs(3));
+            sa.timers.set(Timer::Rekey, again);
+        }
+    }
+    Ok(())
+}
+
+/// The children move to the successor; the old IKE SA waits for its removal.
+pub(crate) fn hand_over(context: &mut Context<'_>, established: &mut Established, to: SaId) {
+    if established.phase == Phase::Live {
+        established.phase = Phase::Replaced;
+    }
+    established.wants = Wants::default();
+    context.host.followups.push_back(Followup::Adopt {
+        children: std::mem::take(&mut established.children),
+        to,
+    });
+}
+
+fn accept(
+    context: &mut Context<'_>,
+    sa: &IkeSa,
+    established: &Established,
+    attempt: &IkeAttempt,
+    parts: Parts,
+) -> Result<(IkeSa, bool), IkeError> {
+    let beyond = IkeError::Violation(Violation::BeyondRequest);
+    let answered = required(parts.sa, PayloadType::SA)?;
+    let nonce_responder = required(parts.nonce, PayloadType::NONCE)?;
+    let ke = required(parts.ke, PayloadType::KE)?;
+    let [one] = answered.as_slice() else {
+        return Err(beyond);
+    };
+    let chosen = choose_ike(&attempt.proposals, std::slice::from_ref(one)).ok_or_else(|| beyond.clone())?;
+    if chosen.suite.dh != attempt.dh.group() || ke.method != group_id(chosen.suite.dh) {
+        return Err(beyond);
+    }
+    let remote_spi = usable_spi(&chosen.peer_spi)?;
+    let secret = attempt
+        .dh
+        .agree(&ke.data)
+        .map_err(|_| IkeError::Violation(Violation::PublicValue))?;
+    let nonces = Nonces {
+        initiator: &attempt.nonce,
+        responder: &nonce_responder,
+    };
+    let redundant = attempt
+        .collision
+        .as_ref()
+        .is_some_and(|collision| is_lower(&nonces, &collision.nonce_min));
+    let ends = Ends {
+        id: attempt.id,
+        local_spi: attempt.spi,
+        remote_spi,
+        role: Role::Initiator,
+    };
+    let new = successor(context, sa, established, &ends, chosen.suite, &nonces, &secret)?;
+    Ok((new, redundant))
+}
+
+struct Ends {
+    id: SaId,
+    local_spi: IkeSpi,
+    remote_spi: IkeSpi,
+    role: Role,
+}
+
+/// An IKE SA that inherits everything from the old one but keys and message ids.
+fn successor(
+    context: &mut Context<'_>,
+    sa: &IkeSa,
+    established: &Established,
+    ends: &Ends,
+    suite: IkeSuite,
+    nonces: &Nonces<'_>,
+    secret: &[u8],
+) -> Result<IkeSa, IkeError> {
+    let spis = match ends.role {
+        Role::Initiator => SpiPair {
+            initiator: ends.local_spi,
+            responder: ends.remote_spi,
+        },
+        Role::Responder => SpiPair {
+            initiator: ends.remote_spi,
+            responder: ends.local_spi,
+        },
+    };
+    let seed = rekey_seed(established.suite.prf, &established.derive, nonces, secret);
+    let keys = ike_keys(&suite, &seed, nonces, spis)?;
+    let channel = Channel::new(ends.role, spis, &suite, &keys, 0)?;
+    let mut new = IkeSa {
+        id: ends.id,
+        role: ends.role,
+        local_spi: ends.local_spi,
+        remote_spi: ends.remote_spi,
+        path: sa.path,
+        connection: sa.connection,
+        timers: Timers::default(),
+        state: State::Established(Box::new(Established {
+            channel,
+            suite,
+            derive: keys.derive.clone(),
+            phase: Phase::Live,
+            wants: Wants::default(),
+            outstanding: None,
+            children: Vec::new(),
+            unaccepted: Vec::new(),
+            nonce_min: nonces.initiator.min(nonces.responder).to_vec(),
+            begun_by: ends.role,
+            established_at: context.now,
+            last_heard: context.now,
+        })),
+    };
+    new.arm_lifetime(context);
+    Ok(new)
+}
+
+fn retry_group(attempt: &IkeAttempt, parts: &Parts) -> Option<DhGroup> {
+    let group = suggested_group(parts.notify(NotifyType::INVALID_KE_PAYLOAD)?)?;
+    let offered = attempt
+        .proposals
+        .iter()
+        .any(|proposal| proposal.dh.contains(&group));
+    let retry = offered && attempt.dh.group() != group && attempt.rounds < MAX_ROUNDS;
+    (retry && attempt.collision.is_none()).then_some(group)
+}
+
+fn retry(
+    context: &mut Context<'_>,
+    sa: &mut IkeSa,
+    established: &mut Established,
+    mut attempt: IkeAttempt,
+    group: DhGroup,
+) -> Result<(), IkeError> {
+    attempt.rounds += 1;
+    attempt.nonce = context.host.nonce();
+    attempt.dh = generate(group)?;
+    let payloads = attempt.payloads();
+    request::send_create_child(
+        context,
+        sa,
+        established,
+        Exchange::RekeyIke(Box::new(attempt)),
+        &payloads,
+    )
+}
+
+fn generate(group: DhGroup) -> Result<PrivateKey, IkeError> {
+    PrivateKey::generate(group).map_err(|_| IkeError::Internal("no private value could be made"))
+}
+
+fn usable_spi(spi: &[u8]) -> Result<IkeSpi, IkeError> {
+    match spi.try_into().map(u64::from_be_bytes) {
+        Ok(spi) if spi != 0 => Ok(IkeSpi(spi)),
+        Ok(_) | Err(_) => Err(IkeError::Violation(Violation::Spi)),
+    }
+}

@@ -1,0 +1,165 @@
+//! Our next request on an established IKE SA: one at a time (RFC 7296 section 2.3), the most urgent first.
+
+use std::time::Duration;
+
+use isthmus_wire::ike::{DeletePayload, ExchangeType, MAX_DELETE_SPIS, Payload};
+
+use crate::channel::Role;
+use crate::child::{Child, ChildPhase};
+use crate::error::IkeError;
+use crate::exchange::{create_child, rekey_ike};
+use crate::host::Context;
+use crate::sa::{Established, Exchange, IkeSa, Outstanding, Phase, State};
+use crate::status::DownReason;
+
+/// Sends the next request, if one is due and none is outstanding. If that fails the IKE SA cannot go on.
+pub(crate) fn pump_or_die(context: &mut Context<'_>, sa: &mut IkeSa, mut established: Box<Established>) {
+    match pump(context, sa, &mut established) {
+        Ok(()) => sa.state = State::Established(established),
+        Err(error) => {
+            context.complain(DownReason::Internal, error.to_string());
+            established.die(context, sa, Duration::ZERO);
+        }
+    }
+}
+
+/// Has a child deleted that the peer installed with our inbound `spi` and that we did not.
+pub(crate) fn delete_unaccepted(established: &mut Established, spi: u32) {
+    established.unaccepted.push(spi);
+}
+
+/// Sends a CREATE_CHILD_SA request; no other one may be outstanding.
+pub(crate) fn send_create_child(
+    context: &mut Context<'_>,
+    sa: &mut IkeSa,
+    established: &mut Established,
+    exchange: Exchange,
+    payloads: &[Payload],
+) -> Result<(), IkeError> {
+    send(
+        context,
+        sa,
+        established,
+        ExchangeType::CREATE_CHILD_SA,
+        exchange,
+        payloads,
+    )
+}
+
+fn pump(context: &mut Context<'_>, sa: &mut IkeSa, established: &mut Established) -> Result<(), IkeError> {
+    if established.outstanding.is_some() {
+        return Ok(());
+    }
+    if established.phase == Phase::Closing {
+        let delete = [Payload::Delete(DeletePayload::ike())];
+        return inform(context, sa, established, Exchange::DeleteIke, &delete);
+    }
+    condemn_duplicates(established);
+    if let Some((exchange, delete)) = next_delete(context, established) {
+        return inform(context, sa, established, exchange, &[delete]);
+    }
+    if established.phase == Phase::Live && context.connection.is_some() {
+        if std::mem::take(&mut established.wants.rekey) {
+            let (attempt, payloads) = rekey_ike::begin(context, established)?;
+            let exchange = Exchange::RekeyIke(attempt);
+            return send_create_child(context, sa, established, exchange, &payloads);
+        }
+        let outdated = established
+            .children
+            .iter()
+            .find(|child| child.phase == ChildPhase::Outdated);
+        if outdated.is_some() || std::mem::take(&mut established.wants.child) {
+            let (attempt, payloads) = create_child::begin(context, outdated)?;
+            let exchange = Exchange::CreateChild(attempt);
+            return send_create_child(context, sa, established, exchange, &payloads);
+        }
+    }
+    if std::mem::take(&mut established.wants.probe) {
+        return inform(context, sa, established, Exchange::Probe, &[]);
+    }
+    Ok(())
+}
+
+/// One payload that deletes all condemned children and what we did not accept. The children send no more.
+fn next_delete(context: &mut Context<'_>, established: &mut Established) -> Option<(Exchange, Payload)> {
+    let mut spis = std::mem::take(&mut established.unaccepted);
+    for spi in &spis {
+        context.host.free_esp_spi(*spi);
+    }
+    let mut children = Vec::new();
+    for child in &mut established.children {
+        if child.phase == ChildPhase::Condemned && spis.len() < MAX_DELETE_SPIS {
+            child.phase = ChildPhase::Deleting;
+            spis.push(child.inbound_spi);
+            children.push(child.id);
+            if let Some(connection) = &mut context.connection {
+                connection.retire(context.host, child.id);
+            }
+        }
+    }
+    (!spis.is_empty()).then(|| {
+        (
+            Exchange::DeleteChildren(children),
+            Payload::Delete(DeletePayload::esp(&spis)),
+        )
+    })
+}
+
+/// Of two children for the same traffic, which both ends made at once, the one with the lowest nonce goes; its
+/// creator deletes it.
+fn condemn_duplicates(established: &mut Established) {
+    let is_rival = |child: &Child, other: &Child| {
+        other.id != child.id
+            && other.is_in_use()
+            && other.nonce_min > child.nonce_min
+            && other.local == child.local
+            && other.remote == child.remote
+    };
+    let redundant: Vec<_> = established
+        .children
+        .iter()
+        .filter(|child| child.is_in_use() && child.begun_by == Role::Initiator)
+        .filter(|child| established.children.iter().any(|other| is_rival(child, other)))
+        .map(|child| child.id)
+        .collect();
+    for id in redundant {
+        if let Some(child) = established.child_mut(id) {
+            child.phase = ChildPhase::Condemned;
+        }
+    }
+}
+
+fn inform(
+    context: &mut Context<'_>,
+    sa: &mut IkeSa,
+    established: &mut Established,
+    exchange: Exchange,
+    payloads: &[Payload],
+) -> Result<(), IkeError> {
+    send(
+        context,
+        sa,
+        established,
+        ExchangeType::INFORMATIONAL,
+        exchange,
+        payloads,
+    )
+}
+
+fn send(
+    context: &mut Context<'_>,
+    sa: &mut IkeSa,
+    established: &mut Established,
+    exchange_type: ExchangeType,
+    exchange: Exchange,
+    payloads: &[Payload],
+) -> Result<(), IkeError> {
+    let (message_id, bytes) = established.channel.request(exchange_type, payloads)?;
+    let retransmission = sa.send_request(context, bytes);
+    established.outstanding = Some(Outstanding {
+        message_id,
+        exchange,
+        retransmission,
+    });
+    Ok(())
+}

@@ -1,0 +1,195 @@
+//! What happens when time passes on an IKE SA.
+
+use std::time::Duration;
+
+use crate::config::DpdAction;
+use crate::exchange::{Fate, request};
+use crate::host::Context;
+use crate::retransmit::Retransmission;
+use crate::sa::{Established, IkeSa, Phase, State};
+use crate::status::DownReason;
+use crate::timer::Timer;
+
+/// Handles all timers of the IKE SA and of its children that are due.
+pub(crate) fn handle(context: &mut Context<'_>, sa: &mut IkeSa) {
+    while let Some(timer) = sa.timers.expire(context.now) {
+        match std::mem::replace(&mut sa.state, State::Dead) {
+            State::Established(established) => on_established(context, sa, established, timer),
+            other => {
+                sa.state = other;
+                on_handshake(context, sa, timer);
+            }
+        }
+        if matches!(sa.state, State::Dead) {
+            return;
+        }
+    }
+    if let State::Established(mut established) = std::mem::replace(&mut sa.state, State::Dead) {
+        let now = context.now;
+        for child in &mut established.children {
+            child.handle_timeout(now);
+        }
+        request::pump_or_die(context, sa, established);
+    }
+}
+
+fn on_handshake(context: &mut Context<'_>, sa: &mut IkeSa, timer: Timer) {
+    match timer {
+        Timer::Retransmit => match std::mem::replace(&mut sa.state, State::Dead) {
+            State::InitSent(mut init) => {
+                if again(context, sa, &mut init.retransmission) {
+                    no_answer_yet(context, sa, "its first message");
+                    sa.state = State::InitSent(init);
+                } else {
+                    no_answer(context, sa, "to any first message");
+                }
+            }
+            State::AuthSent(mut auth) => {
+                if again(context, sa, &mut auth.retransmission) {
+                    sa.state = State::AuthSent(auth);
+                } else {
+                    auth.child.abandon(context.host);
+                    no_answer(context, sa, "to the authentication message");
+                }
+            }
+            other @ (State::Dead | State::Established(_) | State::InitAnswered(_) | State::Refused(_)) => {
+                sa.state = other
+            }
+        },
+        Timer::HalfOpen => {
+            if sa.is_half_open() {
+                sa.state = State::Dead;
+            }
+        }
+        Timer::Expire | Timer::Keepalive | Timer::Liveness | Timer::Redundant | Timer::Rekey => {}
+    }
+}
+
+fn on_established(
+    context: &mut Context<'_>,
+    sa: &mut IkeSa,
+    mut established: Box<Established>,
+    timer: Timer,
+) {
+    let fate = match timer {
+        Timer::Retransmit => retransmit(context, sa, &mut established),
+        Timer::Keepalive => {
+            context.host.send_keepalive(&sa.path);
+            sa.arm_keepalive(context.now);
+            Fate::Lives
+        }
+        Timer::Liveness => {
+            check_liveness(context, sa, &mut established);
+            Fate::Lives
+        }
+        Timer::Rekey => {
+            established.wants.rekey = established.phase == Phase::Live;
+            Fate::Lives
+        }
+        Timer::Redundant | Timer::Expire => {
+            close(context, &mut established);
+            Fate::Lives
+        }
+        Timer::HalfOpen => Fate::Lives,
+    };
+    match fate {
+        Fate::Lives => request::pump_or_die(context, sa, established),
+        Fate::Dies { grace } => established.die(context, sa, grace),
+    }
+}
+
+/// Deletes an IKE SA with its children: they stop sending now and go when the peer answered.
+pub(crate) fn close(context: &mut Context<'_>, established: &mut Established) {
+    established.phase = Phase::Closing;
+    if let Some(connection) = &mut context.connection {
+        for child in &established.children {
+            connection.retire(context.host, child.id);
+        }
+    }
+}
+
+fn retransmit(context: &mut Context<'_>, sa: &mut IkeSa, established: &mut Established) -> Fate {
+    let Some(mut outstanding) = established.outstanding.take() else {
+        return Fate::Lives;
+    };
+    let goes_on = again(context, sa, &mut outstanding.retransmission);
+    established.outstanding = Some(outstanding);
+    if goes_on {
+        return Fate::Lives;
+    }
+    if established.phase == Phase::Live {
+        let silent = context.now.saturating_duration_since(established.last_heard);
+        context.complain(
+            DownReason::PeerNotResponding,
+            format!(
+                "the peer at {} gave no sign for {} s and no answer to our requests",
+                sa.path.remote.ip(),
+                silent.as_secs()
+            ),
+        );
+        if let Some(connection) = &mut context.connection {
+            connection.wanted = match connection.config.dpd_action {
+                DpdAction::None | DpdAction::Restart => true,
+                DpdAction::Clear | DpdAction::Hold => false,
+            };
+        }
+    }
+    Fate::Dies {
+        grace: Duration::ZERO,
+    }
+}
+
+fn check_liveness(context: &mut Context<'_>, sa: &mut IkeSa, established: &mut Established) {
+    let Some(interval) = context
+        .connection
+        .as_ref()
+        .and_then(|connection| connection.liveness_interval())
+    else {
+        return;
+    };
+    let due = established.last_heard + interval;
+    if due <= context.now {
+        established.wants.probe = established.is_usable();
+        sa.timers.set(Timer::Liveness, context.now + interval);
+    } else {
+        sa.timers.set(Timer::Liveness, due);
+    }
+}
+
+/// Sends the request again and waits on, or says that time is over.
+fn again(context: &mut Context<'_>, sa: &mut IkeSa, retransmission: &mut Retransmission) -> bool {
+    let Some(bytes) = retransmission.again(context.now) else {
+        return false;
+    };
+    let bytes = bytes.to_vec();
+    let jitter = context.host.jitter();
+    sa.timers
+        .set(Timer::Retransmit, retransmission.next_at(jitter, context.now));
+    sa.send(context.host, bytes, context.now);
+    true
+}
+
+fn no_answer_yet(context: &mut Context<'_>, sa: &IkeSa, to: &str) {
+    if let Some(connection) = &mut context.connection
+        && connection.complaint().is_none()
+    {
+        let detail = format!("the peer at {} has not answered {to} yet", sa.path.remote.ip());
+        connection.complain(DownReason::PeerNotResponding, detail);
+    }
+}
+
+fn no_answer(context: &mut Context<'_>, sa: &IkeSa, to: &str) {
+    let detail = format!(
+        "no answer from {} {to}: is the peer configured, and are UDP ports 500 and 4500 open?",
+        sa.path.remote.ip()
+    );
+    if let Some(connection) = &mut context.connection {
+        let unexplained = connection.complaint().is_none_or(|(reason, _)| {
+            matches!(reason, DownReason::Negotiating | DownReason::PeerNotResponding)
+        });
+        if unexplained {
+            connection.complain(DownReason::PeerNotResponding, detail);
+        }
+        connection.ike_pause.after_failure(context.host, context.now);
+    }
+}

@@ -1,0 +1,219 @@
+//! What all IKE SAs of an endpoint share: randomness, SPIs, ids and the queues to the shell.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use isthmus_types::VpnConnectionId;
+use isthmus_wire::ike::IkeSpi;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+
+use crate::child::Child;
+use crate::connection::Connection;
+use crate::event::{ChildId, Event, Framing, Transmit};
+use crate::nat::Path;
+use crate::sa::{IkeSa, SaId};
+use crate::status::DownReason;
+
+/// How long a child that was replaced or deleted still receives packets in flight.
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
+/// ESP SPIs up to this are reserved (RFC 4303 section 2.1).
+const RESERVED_SPIS: u32 = 255;
+/// Bytes of our nonces.
+const NONCE_LEN: usize = 32;
+
+pub(crate) struct Host {
+    pub(crate) local: IpAddr,
+    pub(crate) rng: ChaCha20Rng,
+    pub(crate) transmits: VecDeque<Transmit>,
+    pub(crate) events: VecDeque<Event>,
+    pub(crate) followups: VecDeque<Followup>,
+    /// Our inbound ESP SPIs in use, also of attempts and of children in their grace.
+    esp_spis: BTreeSet<u32>,
+    /// Our IKE SPIs.
+    ike_spis: BTreeMap<IkeSpi, SaId>,
+    /// Which IKE SA a child belongs to.
+    pub(crate) owners: BTreeMap<ChildId, (VpnConnectionId, SaId)>,
+    graves: Vec<Grave>,
+    next_sa: u64,
+    next_child: u64,
+}
+
+/// A child that only receives, until its time is over.
+struct Grave {
+    at: Instant,
+    connection: VpnConnectionId,
+    child: ChildId,
+    spi: u32,
+}
+
+/// What the endpoint must do after an exchange, because it concerns more than one IKE SA.
+pub(crate) enum Followup {
+    /// Children of an IKE SA that was replaced move to its successor.
+    Adopt {
+        /// The children.
+        children: Vec<Child>,
+        /// The successor.
+        to: SaId,
+    },
+    /// A new IKE SA, from a rekey.
+    Insert(Box<IkeSa>),
+    /// The peer is expected to remove this IKE SA soon.
+    AwaitRemoval(SaId),
+    /// This IKE SA was authenticated.
+    Established(SaId),
+    /// All older IKE SAs of the connection are gone at the peer (INITIAL_CONTACT).
+    ForgetOlder {
+        /// The connection.
+        connection: VpnConnectionId,
+        /// The IKE SA that told so.
+        keep: SaId,
+        /// IKE SAs established before this moment are older.
+        before: Instant,
+    },
+}
+
+/// What an exchange works with beside its IKE SA.
+pub(crate) struct Context<'a> {
+    pub(crate) host: &'a mut Host,
+    /// None if the IKE SA belongs to no connection (any more).
+    pub(crate) connection: Option<&'a mut Connection>,
+    pub(crate) now: Instant,
+}
+
+impl Context<'_> {
+    /// Records what went wrong for the connection's status.
+    pub(crate) fn complain(&mut self, reason: DownReason, detail: String) {
+        if let Some(connection) = &mut self.connection {
+            connection.complain(reason, detail);
+        }
+    }
+}
+
+impl Host {
+    pub(crate) fn new(local: IpAddr, seed: [u8; 32]) -> Self {
+        Self {
+            local,
+            rng: ChaCha20Rng::from_seed(seed),
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+            followups: VecDeque::new(),
+            esp_spis: BTreeSet::new(),
+            ike_spis: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            graves: Vec::new(),
+            next_sa: 0,
+            next_child: 0,
+        }
+    }
+
+    /// A new IKE SA's id and SPI.
+    pub(crate) fn new_sa(&mut self) -> (SaId, IkeSpi) {
+        let id = SaId(self.next_sa);
+        self.next_sa += 1;
+        loop {
+            let spi = IkeSpi(self.rng.next_u64());
+            if spi != IkeSpi::ZERO && !self.ike_spis.contains_key(&spi) {
+                self.ike_spis.insert(spi, id);
+                return (id, spi);
+            }
+        }
+    }
+
+    pub(crate) fn sa_of(&self, spi: IkeSpi) -> Option<SaId> {
+        self.ike_spis.get(&spi).copied()
+    }
+
+    pub(crate) fn free_ike_spi(&mut self, spi: IkeSpi) {
+        self.ike_spis.remove(&spi);
+    }
+
+    pub(crate) fn new_child(&mut self) -> ChildId {
+        let id = ChildId(self.next_child);
+        self.next_child += 1;
+        id
+    }
+
+    /// An inbound ESP SPI that is not in use.
+    pub(crate) fn new_esp_spi(&mut self) -> u32 {
+        loop {
+            let spi = self.rng.next_u32();
+            if spi > RESERVED_SPIS && self.esp_spis.insert(spi) {
+                return spi;
+            }
+        }
+    }
+
+    pub(crate) fn free_esp_spi(&mut self, spi: u32) {
+        self.esp_spis.remove(&spi);
+    }
+
+    pub(crate) fn nonce(&mut self) -> Vec<u8> {
+        let mut nonce = vec![0; NONCE_LEN];
+        self.rng.fill_bytes(&mut nonce);
+        nonce
+    }
+
+    pub(crate) fn jitter(&mut self) -> u8 {
+        let [byte, ..] = self.rng.next_u32().to_be_bytes();
+        byte
+    }
+
+    /// A random duration below `most`.
+    pub(crate) fn random_below(&mut self, most: Duration) -> Duration {
+        most * u32::from(self.jitter()) / 256
+    }
+
+    pub(crate) fn send(&mut self, path: &Path, payload: Vec<u8>) {
+        self.send_to(path.local_port, path.remote, payload);
+    }
+
+    pub(crate) fn send_to(&mut self, local_port: u16, destination: SocketAddr, payload: Vec<u8>) {
+        self.transmits.push_back(Transmit {
+            local_port,
+            destination,
+            payload,
+            framing: Framing::Ike,
+        });
+    }
+
+    pub(crate) fn send_keepalive(&mut self, path: &Path) {
+        self.transmits.push_back(Transmit {
+            local_port: path.local_port,
+            destination: path.remote,
+            payload: vec![0xff],
+            framing: Framing::Keepalive,
+        });
+    }
+
+    /// Lets a child receive for `grace` more, then removes it.
+    pub(crate) fn bury(&mut self, connection: VpnConnectionId, child: ChildId, spi: u32, at: Instant) {
+        self.owners.remove(&child);
+        self.graves.push(Grave {
+            at,
+            connection,
+            child,
+            spi,
+        });
+    }
+
+    /// Removes children whose grace is over.
+    pub(crate) fn clear_graves(&mut self, now: Instant) {
+        let (over, left): (Vec<Grave>, Vec<Grave>) = std::mem::take(&mut self.graves)
+            .into_iter()
+            .partition(|grave| grave.at <= now);
+        self.graves = left;
+        for grave in over {
+            self.free_esp_spi(grave.spi);
+            self.events.push_back(Event::ChildRemoved {
+                connection: grave.connection,
+                child: grave.child,
+            });
+        }
+    }
+
+    pub(crate) fn next_grave(&self) -> Option<Instant> {
+        self.graves.iter().map(|grave| grave.at).min()
+    }
+}

@@ -1,0 +1,40 @@
+//! A request that waits for its response (RFC 7296 sections 2.1 and 2.4).
+
+use std::time::{Duration, Instant};
+
+const FIRST_INTERVAL: Duration = Duration::from_millis(500);
+const MAX_INTERVAL: Duration = Duration::from_secs(4);
+
+/// A request, sent again with growing intervals until its time is over.
+#[derive(Debug)]
+pub(crate) struct Retransmission {
+    bytes: Vec<u8>,
+    interval: Duration,
+    give_up_at: Instant,
+}
+
+impl Retransmission {
+    /// A request that was just sent for the first time.
+    pub(crate) fn new(bytes: Vec<u8>, patience: Duration, now: Instant) -> Self {
+        Self {
+            bytes,
+            interval: FIRST_INTERVAL,
+            give_up_at: now + patience,
+        }
+    }
+
+    /// When to look at it next. `jitter` is up to 255: it spreads the interval by up to an eighth.
+    pub(crate) fn next_at(&self, jitter: u8, now: Instant) -> Instant {
+        let spread = self.interval * u32::from(jitter) / (8 * 256);
+        (now + self.interval + spread).min(self.give_up_at)
+    }
+
+    /// The bytes to send again, or nothing if it is time to give up.
+    pub(crate) fn again(&mut self, now: Instant) -> Option<&[u8]> {
+        if now >= self.give_up_at {
+            return None;
+        }
+        self.interval = (self.interval * 9 / 5).min(MAX_INTERVAL);
+        Some(&self.bytes)
+    }
+}
