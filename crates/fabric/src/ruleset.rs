@@ -196,7 +196,7 @@ impl Ruleset {
             && self.chains.len() == observed.chains.len()
             && self.chains.iter().all(|(name, chain)| {
                 observed.chains.get(name).is_some_and(|found| {
-                    found.base == chain.base
+                    same_hook(found.base.as_ref(), chain.base.as_ref())
                         && found.stamps.len() == chain.rules.len()
                         && found
                             .stamps
@@ -333,6 +333,21 @@ impl ObservedRuleset {
             }
         }
         Ok(found)
+    }
+}
+
+// Some versions of nft do not tell the device of a hook.
+fn same_hook(found: Option<&BaseChain>, wanted: Option<&BaseChain>) -> bool {
+    match (found, wanted) {
+        (None, None) => true,
+        (Some(found), Some(wanted)) => {
+            let told = BaseChain {
+                device: found.device.clone().or_else(|| wanted.device.clone()),
+                ..found.clone()
+            };
+            told == *wanted
+        }
+        (None, Some(_)) | (Some(_), None) => false,
     }
 }
 
