@@ -112,7 +112,7 @@ fn sizes() -> anyhow::Result<()> {
         measure(&root().join(directory), &mut long)?;
     }
     if long.is_empty() {
-        Ok(())
+        say(&format!("no file is longer than {LONGEST_FILE} lines"))
     } else {
         bail!("longer than {LONGEST_FILE} lines: {}", long.join(", "))
     }

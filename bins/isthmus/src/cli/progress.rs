@@ -37,6 +37,13 @@ impl Progress {
         self.step = Some((step, Instant::now()));
     }
 
+    /// Tells how far the step is, to someone at a terminal.
+    pub fn tick(&self, note: &str) {
+        if let (Some((step, _)), Some(bar)) = (&self.step, &self.bar) {
+            bar.set_message(format!("{step}: {note}"));
+        }
+    }
+
     /// Adds what is known of the step so far.
     pub fn note(&self, note: &str) {
         let Some((step, _)) = &self.step else { return };

@@ -26,6 +26,9 @@ const RATE_TIME: Duration = Duration::from_secs(5);
 /// How often the second connection is made anew to find the median.
 const RECONNECTS: usize = 10;
 
+/// How long pings go on while the connection is missing.
+const MISSING: Duration = Duration::from_millis(50);
+
 /// Between two pings while waiting for the first answer.
 const PING_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -71,10 +74,14 @@ pub async fn run(
     progress.begin("pinging between all tiers, both ways");
     let mut findings = pings(&left, &right).await?;
     progress.begin(format!("making the second connection anew {RECONNECTS} times"));
-    let reconnects = reconnects(context, scenario, first_left, first_right, progress).await?;
+    let (first_answer, in_vain) = reconnects(context, scenario, first_left, first_right, progress).await?;
     let seen = capture.end()?;
     findings.push(public_side(&seen, public)?);
-    findings.push(reconnects);
+    findings.push(Finding::new(
+        "pings while the connection was missing",
+        format!("{in_vain} sent, 0 answered, 0 seen on the public side"),
+    ));
+    findings.push(first_answer);
 
     progress.begin("fetching a document over HTTP");
     findings.push(fetch(first_left, first_right).await?);
@@ -139,14 +146,15 @@ fn public_side(seen: &Seen, public: [std::net::Ipv4Addr; 2]) -> anyhow::Result<F
     ))
 }
 
-// From the request that creates the connection to the first answered ping, with pings under way all the time.
+// From the request that creates the connection to the first answered ping, with pings under way all the time; and how
+// many pings were sent while there was no connection.
 async fn reconnects(
     context: &Context,
     scenario: &Scenario,
     from: &Arc<End>,
     to: &Arc<End>,
     progress: &Progress,
-) -> anyhow::Result<Finding> {
+) -> anyhow::Result<(Finding, usize)> {
     let client = &context.client;
     let gateway = &scenario.right.gateway.id;
     let mut connection = scenario
@@ -155,6 +163,7 @@ async fn reconnects(
         .clone()
         .context("the right side has a connection")?;
     let mut times = Vec::new();
+    let mut in_vain = 0;
     for run in 1..=RECONNECTS {
         client.delete_connection(gateway, &connection.id).await?;
         wait::gone("the VPN connection", PATIENCE, || {
@@ -164,10 +173,12 @@ async fn reconnects(
         let pinger = Pinger::open(&from.namespace, to.address, 56)?;
         let deadline = Instant::now() + PATIENCE;
         let answer = tokio::task::spawn_blocking(move || pinger.until_answered(PING_INTERVAL, deadline));
+        tokio::time::sleep(MISSING).await;
         let begin = Instant::now();
         connection = connect(client, &scenario.right, &scenario.left, &scenario.psk).await?;
-        let answered = answer.await.context("pinging failed")??;
-        let Some(answered) = answered else {
+        let awaited = answer.await.context("pinging failed")??;
+        in_vain += awaited.sent.iter().filter(|sent| **sent < begin).count();
+        let Some(answered) = awaited.answered else {
             let now = client.connection(gateway, &connection.id).await?;
             bail!(
                 "no ping was answered in run {run}; the connection is {}: {}",
@@ -180,21 +191,22 @@ async fn reconnects(
             "a ping was answered while there was no connection"
         );
         times.push(answered - begin);
-        progress.note(&format!("{run} of {RECONNECTS}"));
+        progress.tick(&format!("{run} of {RECONNECTS}"));
     }
     // Leaves both ends as a person expects to find them.
     wait::connection_up(client, gateway, &connection.id, PATIENCE, |_| ()).await?;
     times.sort_unstable();
     let median = times.get(times.len() / 2).copied().unwrap_or_default();
     let longest = times.last().copied().unwrap_or_default();
-    Ok(Finding::new(
+    let first_answer = Finding::new(
         "second connection created to first ping answered",
         format!(
             "median {:.0} ms of {RECONNECTS} runs, longest {:.0} ms",
             median.as_secs_f64() * 1000.0,
             longest.as_secs_f64() * 1000.0
         ),
-    ))
+    );
+    Ok((first_answer, in_vain))
 }
 
 async fn fetch(from: &Arc<End>, to: &Arc<End>) -> anyhow::Result<Finding> {

@@ -66,24 +66,22 @@ impl Pinger {
         Ok(answer.map(|()| begin.elapsed()))
     }
 
-    /// Sends a request every `interval` until any of them is answered; tells when that was, or nothing if it did not
-    /// happen before `deadline`.
-    pub fn until_answered(&self, interval: Duration, deadline: Instant) -> anyhow::Result<Option<Instant>> {
-        for sequence in (0..=u16::MAX).cycle() {
-            let next = (Instant::now() + interval).min(deadline);
-            self.send(sequence)?;
+    /// Sends a request every `interval` until any of them is answered, or until `deadline`.
+    pub fn until_answered(&self, interval: Duration, deadline: Instant) -> anyhow::Result<Awaited> {
+        let mut sent = Vec::new();
+        loop {
+            let now = Instant::now();
+            sent.push(now);
+            let next = (now + interval).min(deadline);
+            self.send((sent.len() % 0x1_0000) as u16)?;
             let answered = receive(&self.socket, next, |echo| {
                 (echo.kind == ECHO_REPLY && echo.source == self.target && echo.identifier == self.identifier)
                     .then(Instant::now)
             })?;
-            if answered.is_some() {
-                return Ok(answered);
-            }
-            if next == deadline {
-                break;
+            if answered.is_some() || next == deadline {
+                return Ok(Awaited { sent, answered });
             }
         }
-        Ok(None)
     }
 
     // A request that finds no way at the moment counts as lost.
@@ -126,6 +124,15 @@ impl Listener {
             (echo.kind == ECHO_REQUEST && echo.identifier == identifier).then_some(echo.source)
         })
     }
+}
+
+/// What came of waiting for an answer.
+#[derive(Debug)]
+pub struct Awaited {
+    /// When each request was sent.
+    pub sent: Vec<Instant>,
+    /// When the first answer came, if any.
+    pub answered: Option<Instant>,
 }
 
 /// What came of a series of requests.
