@@ -1,0 +1,253 @@
+//! One connection of a gateway: its SAs as far as the packet plane is concerned, its state, its counters.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use isthmus_esp::{ConnectionHandle, InboundSa, OutboundSa};
+use isthmus_hostplan::{ConnectionPlan, ConnectionReport, DownReason, TunnelState};
+use isthmus_ike::{ChildId, ChildSa, ConnectionStatus, OutboundUse, SequenceNumbers};
+use isthmus_runtime::clock;
+use isthmus_types::Timestamp;
+
+use crate::convert;
+use crate::plane::{ConnectionSetting, Counters, NewInboundSa, NewOutboundSa, Plane};
+
+/// Packets that a replay window covers: wide, as marked traffic and several cores reorder.
+const REPLAY_WINDOW: u32 = 4096;
+const NATIVE_REFUSED: &str = "the peer wants ESP without UDP encapsulation, which this gateway does not carry; \
+                              turn NAT traversal on at the peer";
+
+/// A connection.
+pub(crate) struct Connection {
+    pub(crate) plan: ConnectionPlan,
+    pub(crate) handle: ConnectionHandle,
+    counters: Arc<Counters>,
+    children: BTreeMap<ChildId, Child>,
+    state: TunnelState,
+    since: Timestamp,
+    // What is wrong with the SAs although IKE is content.
+    obstacle: Option<String>,
+    authentic_seen: u64,
+}
+
+struct Child {
+    inbound_spi: u32,
+    waiting: Option<Box<NewOutboundSa>>,
+}
+
+impl Connection {
+    pub(crate) fn new(plan: ConnectionPlan, handle: ConnectionHandle) -> Self {
+        let state = if plan.admin_up {
+            TunnelState::Down {
+                reason: DownReason::Negotiating,
+                detail: String::new(),
+            }
+        } else {
+            TunnelState::AdminDown
+        };
+        Self {
+            plan,
+            handle,
+            counters: Arc::new(Counters::default()),
+            children: BTreeMap::new(),
+            state,
+            since: clock::now(),
+            obstacle: None,
+            authentic_seen: 0,
+        }
+    }
+
+    /// What the packet plane must know of it.
+    pub(crate) fn setting(&self) -> ConnectionSetting {
+        ConnectionSetting {
+            connection: self.handle,
+            policies: convert::policies(&self.plan),
+            admission: convert::admission(&self.plan),
+            counters: Arc::clone(&self.counters),
+        }
+    }
+
+    /// Puts a new Child SA into the packet plane. True if the reported state may have changed.
+    pub(crate) fn install(&mut self, plane: &Plane, child: &ChildSa) -> bool {
+        match self.prepare(child) {
+            Ok((inbound, outbound)) => {
+                self.obstacle = None;
+                plane.insert_inbound(inbound);
+                let waiting = match child.outbound_use {
+                    OutboundUse::Now => {
+                        plane.insert_outbound(outbound);
+                        None
+                    }
+                    OutboundUse::Wait => Some(Box::new(outbound)),
+                };
+                let entry = Child {
+                    inbound_spi: child.inbound.spi,
+                    waiting,
+                };
+                self.children.insert(child.child, entry);
+            }
+            Err(obstacle) => {
+                tracing::warn!(connection = %self.plan.connection, reason = %obstacle, "a child SA was not installed");
+                self.obstacle = Some(obstacle);
+            }
+        }
+        true
+    }
+
+    /// Starts sending on a child that waited.
+    pub(crate) fn use_outbound(&mut self, plane: &Plane, child: ChildId) {
+        if let Some(outbound) = self
+            .children
+            .get_mut(&child)
+            .and_then(|child| child.waiting.take())
+        {
+            plane.insert_outbound(*outbound);
+        }
+    }
+
+    /// Stops sending on a child.
+    pub(crate) fn retire(&mut self, plane: &Plane, child: ChildId) {
+        if let Some(child) = self.children.get_mut(&child) {
+            child.waiting = None;
+            plane.remove_outbound(self.handle, child.inbound_spi);
+        }
+    }
+
+    /// Removes both directions of a child.
+    pub(crate) fn remove(&mut self, plane: &Plane, child: ChildId) {
+        if let Some(child) = self.children.remove(&child) {
+            plane.remove_outbound(self.handle, child.inbound_spi);
+            plane.remove_inbound(child.inbound_spi);
+        }
+    }
+
+    /// Sends to another address from now on.
+    pub(crate) fn move_peer(&mut self, plane: &Plane, remote: SocketAddr) {
+        for child in self.children.values_mut() {
+            if let Some(waiting) = &mut child.waiting {
+                waiting.remote = remote;
+            }
+        }
+        let spis: Vec<u32> = self.children.values().map(|child| child.inbound_spi).collect();
+        plane.set_remote(self.handle, &spis, remote);
+    }
+
+    /// The child that receives with this SPI.
+    pub(crate) fn child_with(&self, inbound_spi: u32) -> Option<ChildId> {
+        self.children
+            .iter()
+            .find(|(_, child)| child.inbound_spi == inbound_spi)
+            .map(|(id, _)| *id)
+    }
+
+    /// The newest child in use, if authentic packets came since the last call.
+    pub(crate) fn take_liveness(&mut self) -> Option<ChildId> {
+        let now = self.counters.authentic_in.load(Ordering::Relaxed);
+        if now == self.authentic_seen {
+            return None;
+        }
+        self.authentic_seen = now;
+        self.children
+            .iter()
+            .rev()
+            .find(|(_, child)| child.waiting.is_none())
+            .map(|(id, _)| *id)
+    }
+
+    /// Takes the state that IKE reports. True if what is reported changed.
+    pub(crate) fn set_state(&mut self, state: TunnelState) -> bool {
+        let state = match (&state, &self.obstacle) {
+            (TunnelState::Up, Some(obstacle)) => TunnelState::Down {
+                reason: DownReason::Internal,
+                detail: obstacle.clone(),
+            },
+            _ => state,
+        };
+        if state == self.state {
+            return false;
+        }
+        match &state {
+            TunnelState::Up => {
+                tracing::info!(connection = %self.plan.connection, name = %self.plan.name, "up")
+            }
+            TunnelState::AdminDown => {
+                tracing::info!(connection = %self.plan.connection, name = %self.plan.name, "down on request");
+            }
+            TunnelState::Down { reason, detail } => {
+                tracing::info!(
+                    connection = %self.plan.connection,
+                    name = %self.plan.name,
+                    ?reason,
+                    detail = %detail.escape_default(),
+                    "down"
+                );
+            }
+        }
+        let same_kind = std::mem::discriminant(&state) == std::mem::discriminant(&self.state);
+        if !same_kind {
+            self.since = clock::now();
+        }
+        self.state = state;
+        true
+    }
+
+    /// All about it.
+    pub(crate) fn report(&self, status: Option<&ConnectionStatus>) -> ConnectionReport {
+        let counters = &self.counters;
+        ConnectionReport {
+            connection: self.plan.connection,
+            state: self.state.clone(),
+            since: self.since,
+            ike_suite: suite_text(status.and_then(|status| status.ike_suite.as_ref())),
+            esp_suite: suite_text(status.and_then(|status| status.esp_suite.as_ref())),
+            bytes_in: counters.bytes_in.load(Ordering::Relaxed),
+            bytes_out: counters.bytes_out.load(Ordering::Relaxed),
+            packets_in: counters.packets_in.load(Ordering::Relaxed),
+            packets_out: counters.packets_out.load(Ordering::Relaxed),
+            drops: counters
+                .drops
+                .occurred()
+                .map(|(reason, count)| (reason.word().to_owned(), count))
+                .collect(),
+        }
+    }
+
+    fn prepare(&self, child: &ChildSa) -> Result<(NewInboundSa, NewOutboundSa), String> {
+        let remote = convert::destination(child.encapsulation).ok_or_else(|| NATIVE_REFUSED.to_owned())?;
+        if child.sequence_numbers != SequenceNumbers::Short {
+            return Err("extended sequence numbers were agreed on, which were not offered".to_owned());
+        }
+        let unfit = |error| format!("the keys do not fit the suite {}: {error}", child.suite);
+        let selectors = convert::selectors(child);
+        let inbound = InboundSa::new(
+            child.inbound.spi,
+            child.suite,
+            &child.inbound.keys,
+            selectors.clone(),
+            REPLAY_WINDOW,
+        )
+        .map_err(unfit)?;
+        let outbound =
+            OutboundSa::new(child.outbound.spi, child.suite, &child.outbound.keys).map_err(unfit)?;
+        Ok((
+            NewInboundSa {
+                sa: inbound,
+                remote,
+                counters: Arc::clone(&self.counters),
+            },
+            NewOutboundSa {
+                connection: self.handle,
+                id: child.inbound.spi,
+                sa: outbound,
+                selectors,
+                remote,
+            },
+        ))
+    }
+}
+
+fn suite_text(suite: Option<&impl ToString>) -> String {
+    suite.map(ToString::to_string).unwrap_or_default()
+}

@@ -1,0 +1,129 @@
+//! Between the host plan's words and those of the IKE and ESP engines.
+
+use std::net::SocketAddr;
+
+use isthmus_esp::policy::Admission;
+use isthmus_esp::{Policy, Selectors, TrafficRange};
+use isthmus_hostplan::tunnel as plan;
+use isthmus_hostplan::{ConnectionPlan, DownReason, TunnelState};
+use isthmus_ike as ike;
+
+use crate::plane::NAT_PORT;
+
+/// The connection as the IKE endpoint is to know it. ESP is always encapsulated: there is no native ESP here.
+pub(crate) fn connection_config(plan: &ConnectionPlan) -> ike::ConnectionConfig {
+    ike::ConnectionConfig {
+        connection: plan.connection,
+        name: plan.name.clone(),
+        admin_up: plan.admin_up,
+        reset_count: plan.reset_count,
+        version: plan.version,
+        peer: match &plan.peer {
+            plan::PeerEndpoint::Address { address } => ike::PeerEndpoint::Address(*address),
+            plan::PeerEndpoint::Name { fqdn } => ike::PeerEndpoint::Name(fqdn.clone()),
+        },
+        local_identity: identity(&plan.local_identity),
+        peer_identity: identity(&plan.peer_identity),
+        psk: plan.psk.clone(),
+        establish: match plan.establish {
+            plan::EstablishMode::Bidirectional => ike::EstablishMode::Bidirectional,
+            plan::EstablishMode::PeerOnly => ike::EstablishMode::PeerOnly,
+        },
+        ike_proposals: plan.ike_proposals.clone(),
+        esp_proposals: plan.esp_proposals.clone(),
+        extended_sequence_numbers: ike::ExtendedSequenceNumbers::Refused,
+        local_cidrs: plan.local_cidrs.clone(),
+        peer_cidrs: plan.peer_cidrs.clone(),
+        ike_lifetime_seconds: plan.ike_lifetime_seconds,
+        esp_lifetime_seconds: plan.esp_lifetime_seconds,
+        dpd_action: match plan.dpd_action {
+            plan::DpdAction::Clear => ike::DpdAction::Clear,
+            plan::DpdAction::Hold => ike::DpdAction::Hold,
+            plan::DpdAction::None => ike::DpdAction::None,
+            plan::DpdAction::Restart => ike::DpdAction::Restart,
+        },
+        dpd_interval_seconds: plan.dpd_interval_seconds,
+        dpd_timeout_seconds: plan.dpd_timeout_seconds,
+        force_encapsulation: true,
+    }
+}
+
+/// Every pair of a local and a remote range.
+pub(crate) fn policies(plan: &ConnectionPlan) -> Vec<Policy> {
+    plan.local_cidrs
+        .iter()
+        .flat_map(|&local| {
+            plan.peer_cidrs
+                .iter()
+                .map(move |&remote| Policy { local, remote })
+        })
+        .collect()
+}
+
+/// Whether the connection may carry packets.
+pub(crate) const fn admission(plan: &ConnectionPlan) -> Admission {
+    if plan.admin_up {
+        Admission::Open
+    } else {
+        Admission::Shut
+    }
+}
+
+/// The selectors of a Child SA.
+pub(crate) fn selectors(child: &ike::ChildSa) -> Selectors {
+    Selectors {
+        local: child.local_selectors.iter().map(traffic_range).collect(),
+        remote: child.remote_selectors.iter().map(traffic_range).collect(),
+    }
+}
+
+/// Where packets go that are carried so; none for native ESP.
+pub(crate) fn destination(encapsulation: ike::Encapsulation) -> Option<SocketAddr> {
+    match encapsulation {
+        ike::Encapsulation::Udp { local_port, remote } if local_port == NAT_PORT => Some(remote),
+        ike::Encapsulation::Udp { .. } | ike::Encapsulation::None => None,
+    }
+}
+
+/// The state as it is reported.
+pub(crate) fn tunnel_state(state: ike::ConnectionState) -> TunnelState {
+    match state {
+        ike::ConnectionState::AdminDown => TunnelState::AdminDown,
+        ike::ConnectionState::Down { reason, detail } => TunnelState::Down {
+            reason: down_reason(reason),
+            detail,
+        },
+        ike::ConnectionState::Up => TunnelState::Up,
+    }
+}
+
+const fn down_reason(reason: ike::DownReason) -> DownReason {
+    match reason {
+        ike::DownReason::AuthenticationFailed => DownReason::AuthenticationFailed,
+        ike::DownReason::IkeProposalMismatch => DownReason::IkeProposalMismatch,
+        ike::DownReason::Internal => DownReason::Internal,
+        ike::DownReason::IpsecProposalMismatch => DownReason::IpsecProposalMismatch,
+        ike::DownReason::Negotiating => DownReason::Negotiating,
+        ike::DownReason::PeerNotResponding => DownReason::PeerNotResponding,
+        ike::DownReason::SelectorMismatch => DownReason::SelectorMismatch,
+    }
+}
+
+fn identity(identity: &plan::IkeIdentity) -> ike::IkeIdentity {
+    match identity {
+        plan::IkeIdentity::Address(address) => ike::IkeIdentity::Address(*address),
+        plan::IkeIdentity::Email(text) => ike::IkeIdentity::Email(text.clone()),
+        plan::IkeIdentity::Fqdn(text) => ike::IkeIdentity::Fqdn(text.clone()),
+        plan::IkeIdentity::KeyId(bytes) => ike::IkeIdentity::KeyId(bytes.clone()),
+    }
+}
+
+fn traffic_range(selector: &ike::Selector) -> TrafficRange {
+    TrafficRange {
+        first: selector.start,
+        last: selector.end,
+        protocol: selector.protocol.unwrap_or(0),
+        first_port: selector.start_port,
+        last_port: selector.end_port,
+    }
+}

@@ -1,0 +1,413 @@
+//! One gateway: its IKE endpoint, its packet plane, its connections, and the devices that come and go.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use isthmus_esp::ConnectionHandle;
+use isthmus_hostplan::{
+    ConnectionPlan, ConnectionReport, DownReason, GatewayReport, GatewayTunnels, ObjectState, TunnelState,
+};
+use isthmus_ike::{ChildId, Endpoint, Event, Framing, Transmit};
+use isthmus_runtime::random;
+use isthmus_types::VpnConnectionId;
+
+use crate::connection::Connection;
+use crate::convert;
+use crate::plane::{Device, DeviceError, GatewayEvent, Plane, PlaneEvent};
+
+/// How often missing devices are looked for.
+const RETRY: Duration = Duration::from_millis(50);
+/// How often present devices are looked at.
+const CHECK: Duration = Duration::from_millis(400);
+
+/// A gateway that runs.
+pub(crate) struct Gateway {
+    plan: GatewayTunnels,
+    endpoint: Endpoint,
+    plane: Plane,
+    device: DeviceState,
+    epoch: u64,
+    connections: BTreeMap<VpnConnectionId, Connection>,
+    next_handle: u32,
+    resolutions: Vec<(VpnConnectionId, String)>,
+    changed: bool,
+}
+
+enum DeviceState {
+    Missing { on: String, retry_at: Instant },
+    Present { device: Arc<Device>, check_at: Instant },
+}
+
+impl Gateway {
+    /// Starts a gateway; its devices are looked for by the first [`Gateway::handle_timeout`].
+    pub(crate) fn start(
+        plan: GatewayTunnels,
+        send: Arc<dyn Fn(GatewayEvent) -> bool + Send + Sync>,
+        now: Instant,
+    ) -> io::Result<Self> {
+        let plane = Plane::start(plan.gateway, plan.mtu, send)?;
+        let connections = plan.connections.clone();
+        let mut gateway = Self {
+            endpoint: Endpoint::new(IpAddr::V4(plan.public_address), random::bytes(), now),
+            plane,
+            device: DeviceState::Missing {
+                on: "first look".to_owned(),
+                retry_at: now,
+            },
+            epoch: 0,
+            connections: BTreeMap::new(),
+            next_handle: 0,
+            resolutions: Vec::new(),
+            changed: true,
+            plan,
+        };
+        // The endpoint hears of them once there are sockets: its first message would be lost.
+        for plan in connections {
+            gateway.admit(plan);
+        }
+        Ok(gateway)
+    }
+
+    /// Whether another plan asks for another gateway rather than for a change of this one.
+    pub(crate) fn is_replaced_by(&self, plan: &GatewayTunnels) -> bool {
+        self.plan.public_address != plan.public_address
+    }
+
+    /// Brings the gateway to `plan`. What is equal is not touched.
+    pub(crate) fn update(&mut self, plan: GatewayTunnels, now: Instant) {
+        if self.plan == plan {
+            return;
+        }
+        self.changed = true;
+        if self.plan.namespace != plan.namespace || self.plan.tun != plan.tun {
+            self.lose("new place", now);
+        }
+        if self.plan.mtu != plan.mtu {
+            self.plane.set_mtu(plan.mtu);
+        }
+        let gone: Vec<VpnConnectionId> = self
+            .connections
+            .keys()
+            .filter(|id| plan.connections.iter().all(|kept| kept.connection != **id))
+            .copied()
+            .collect();
+        for id in gone {
+            self.endpoint.remove_connection(id, now);
+            self.drain();
+            if let Some(connection) = self.connections.remove(&id) {
+                self.plane.remove_connection(connection.handle);
+            }
+        }
+        for connection in &plan.connections {
+            match self.connections.get_mut(&connection.connection) {
+                Some(known) if known.plan == *connection => continue,
+                Some(known) => {
+                    known.plan = connection.clone();
+                    self.plane.set_connection(known.setting());
+                }
+                None => self.admit(connection.clone()),
+            }
+            if matches!(self.device, DeviceState::Present { .. }) {
+                self.endpoint
+                    .upsert_connection(convert::connection_config(connection), now);
+                self.drain();
+            }
+        }
+        self.plan = plan;
+    }
+
+    /// Handles what the packet plane told.
+    pub(crate) fn handle_event(&mut self, event: PlaneEvent, now: Instant) {
+        match event {
+            PlaneEvent::Acquire(handle) => {
+                if let Some(id) = self.connection_of(handle) {
+                    self.endpoint.acquire(id, now);
+                }
+            }
+            PlaneEvent::DeviceLost { epoch, error } => {
+                if epoch == self.epoch {
+                    self.lose(&format!("TUN device {} ({error})", self.plan.tun), now);
+                }
+            }
+            PlaneEvent::FirstInbound { spi } => {
+                if let Some(child) = self.child_with(spi) {
+                    self.endpoint.note_inbound(child, now);
+                }
+            }
+            PlaneEvent::Ike {
+                local_port,
+                remote,
+                message,
+            } => self.endpoint.handle_datagram(local_port, remote, &message, now),
+            PlaneEvent::NearExhaustion { id } => {
+                if let Some(child) = self.child_with(id) {
+                    self.endpoint.rekey_child(child, now);
+                }
+            }
+            PlaneEvent::PeerAddress { spi, remote } => {
+                if let Some(child) = self.child_with(spi) {
+                    self.endpoint.note_peer_address(child, remote, now);
+                }
+            }
+        }
+        self.drain();
+    }
+
+    /// Gives the endpoint the addresses of a peer's name.
+    pub(crate) fn resolved(&mut self, connection: VpnConnectionId, addresses: &[IpAddr], now: Instant) {
+        let address = addresses.iter().copied().find(IpAddr::is_ipv4);
+        self.endpoint.peer_resolved(connection, address, now);
+        self.drain();
+    }
+
+    /// Does what is due.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.look_after_device(now);
+        for connection in self.connections.values_mut() {
+            if let Some(child) = connection.take_liveness() {
+                self.endpoint.note_inbound(child, now);
+            }
+        }
+        if self.next_ike_timeout().is_some_and(|at| at <= now) {
+            self.endpoint.handle_timeout(now);
+        }
+        self.drain();
+    }
+
+    /// When [`Gateway::handle_timeout`] must be called again.
+    pub(crate) fn next_timeout(&self) -> Instant {
+        let device = match &self.device {
+            DeviceState::Missing { retry_at, .. } => *retry_at,
+            DeviceState::Present { check_at, .. } => *check_at,
+        };
+        self.next_ike_timeout().map_or(device, |ike| ike.min(device))
+    }
+
+    /// Deletes every SA at its peer.
+    pub(crate) fn close(&mut self, now: Instant) {
+        self.endpoint.close(now);
+        self.drain();
+    }
+
+    /// Whether every peer has acknowledged our deletes.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.endpoint.is_idle()
+    }
+
+    /// Names to resolve since the last call.
+    pub(crate) fn take_resolutions(&mut self) -> Vec<(VpnConnectionId, String)> {
+        std::mem::take(&mut self.resolutions)
+    }
+
+    /// Whether what is reported changed since the last call.
+    pub(crate) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// The gateway's report.
+    pub(crate) fn report(&self) -> GatewayReport {
+        GatewayReport {
+            gateway: self.plan.gateway,
+            state: match &self.device {
+                DeviceState::Missing { on, .. } => ObjectState::Blocked { on: on.clone() },
+                DeviceState::Present { .. } => ObjectState::Present,
+            },
+        }
+    }
+
+    /// The reports of its connections.
+    pub(crate) fn connection_reports(&self) -> impl Iterator<Item = ConnectionReport> + '_ {
+        self.connections
+            .iter()
+            .map(|(id, connection)| connection.report(self.endpoint.status(*id).as_ref()))
+    }
+
+    fn admit(&mut self, plan: ConnectionPlan) {
+        self.next_handle += 1;
+        let connection = Connection::new(plan, ConnectionHandle(self.next_handle));
+        self.plane.set_connection(connection.setting());
+        self.connections.insert(connection.plan.connection, connection);
+    }
+
+    fn connection_of(&self, handle: ConnectionHandle) -> Option<VpnConnectionId> {
+        self.connections
+            .iter()
+            .find(|(_, connection)| connection.handle == handle)
+            .map(|(id, _)| *id)
+    }
+
+    fn child_with(&self, inbound_spi: u32) -> Option<ChildId> {
+        self.connections
+            .values()
+            .find_map(|connection| connection.child_with(inbound_spi))
+    }
+
+    fn next_ike_timeout(&self) -> Option<Instant> {
+        self.endpoint.poll_timeout().map(|(at, _)| at)
+    }
+
+    fn look_after_device(&mut self, now: Instant) {
+        match &mut self.device {
+            DeviceState::Present { check_at, device } => {
+                if *check_at > now {
+                    return;
+                }
+                *check_at = now + CHECK;
+                if !device.is_in(&self.plan.namespace) {
+                    let on = format!("namespace {}", self.plan.namespace);
+                    self.lose(&on, now);
+                }
+            }
+            DeviceState::Missing { retry_at, .. } => {
+                if *retry_at <= now {
+                    self.find_device(now);
+                }
+            }
+        }
+    }
+
+    fn find_device(&mut self, now: Instant) {
+        let first = self.epoch == 0;
+        match Device::open(
+            &self.plan.namespace,
+            &self.plan.tun,
+            self.plan.public_address,
+            self.epoch + 1,
+        ) {
+            Ok(device) => {
+                self.epoch += 1;
+                let device = Arc::new(device);
+                self.plane.attach(&device);
+                self.device = DeviceState::Present {
+                    device,
+                    check_at: now + CHECK,
+                };
+                self.changed = true;
+                tracing::info!(gateway = %self.plan.gateway, name = %self.plan.name, "devices are there");
+                if first {
+                    for plan in &self.plan.connections {
+                        self.endpoint
+                            .upsert_connection(convert::connection_config(plan), now);
+                    }
+                }
+            }
+            Err(error) => self.wait_for(blocked_on(&error), now),
+        }
+    }
+
+    fn lose(&mut self, on: &str, now: Instant) {
+        tracing::warn!(gateway = %self.plan.gateway, name = %self.plan.name, on, "devices are gone");
+        self.plane.detach();
+        self.device = DeviceState::Missing {
+            on: String::new(),
+            retry_at: now,
+        };
+        self.wait_for(on.to_owned(), now);
+    }
+
+    fn wait_for(&mut self, what: String, now: Instant) {
+        let next = now + RETRY;
+        if let DeviceState::Missing { on, retry_at } = &mut self.device {
+            *retry_at = next;
+            if *on != what {
+                tracing::info!(gateway = %self.plan.gateway, on = %what, "waiting");
+                *on = what;
+                self.changed = true;
+            }
+        }
+    }
+
+    /// Takes everything that the endpoint has to say.
+    fn drain(&mut self) {
+        loop {
+            if let Some(transmit) = self.endpoint.poll_transmit() {
+                self.transmit(&transmit);
+            } else if let Some(event) = self.endpoint.poll_event() {
+                self.apply(event);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn transmit(&self, transmit: &Transmit) {
+        let DeviceState::Present { device, .. } = &self.device else {
+            return;
+        };
+        let sent = match transmit.framing {
+            Framing::Ike => device.send_ike(transmit.local_port, transmit.destination, &transmit.payload),
+            Framing::Keepalive => device.send_keepalive(transmit.destination),
+        };
+        if let Err(error) = sent {
+            tracing::debug!(gateway = %self.plan.gateway, to = %transmit.destination, %error, "not sent");
+        }
+    }
+
+    fn apply(&mut self, event: Event) {
+        let plane = &self.plane;
+        match event {
+            Event::ChildInstalled(child) => {
+                if let Some(connection) = self.connections.get_mut(&child.connection) {
+                    self.changed |= connection.install(plane, &child);
+                }
+            }
+            Event::ChildOutboundReady { connection, child } => {
+                if let Some(connection) = self.connections.get_mut(&connection) {
+                    connection.use_outbound(plane, child);
+                }
+            }
+            Event::ChildRetired { connection, child } => {
+                if let Some(connection) = self.connections.get_mut(&connection) {
+                    connection.retire(plane, child);
+                }
+            }
+            Event::ChildRemoved { connection, child } => {
+                if let Some(connection) = self.connections.get_mut(&connection) {
+                    connection.remove(plane, child);
+                }
+            }
+            Event::ConnectionStateChanged { connection, state } => {
+                if let Some(connection) = self.connections.get_mut(&connection) {
+                    self.changed |= connection.set_state(convert::tunnel_state(state));
+                }
+            }
+            Event::PeerMoved {
+                connection,
+                encapsulation,
+                ..
+            } => self.move_peer(connection, convert::destination(encapsulation)),
+            Event::ResolvePeer { connection, name } => self.resolutions.push((connection, name)),
+        }
+    }
+
+    fn move_peer(&mut self, connection: VpnConnectionId, remote: Option<SocketAddr>) {
+        let Some(connection) = self.connections.get_mut(&connection) else {
+            return;
+        };
+        match remote {
+            Some(remote) => connection.move_peer(&self.plane, remote),
+            None => {
+                self.changed |= connection.set_state(TunnelState::Down {
+                    reason: DownReason::Internal,
+                    detail: "the peer moved to where ESP would not be encapsulated".to_owned(),
+                });
+            }
+        }
+    }
+}
+
+fn blocked_on(error: &DeviceError) -> String {
+    use std::error::Error;
+
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,312 @@
+//! The packet plane of one gateway: one thread from TUN to UDP, one from UDP to TUN.
+//!
+//! Each thread alone owns the SAs of its direction and is told of changes through a bounded queue, so a packet meets
+//! no lock. The threads live as long as the gateway; its devices may come and go under them, which the SAs survive.
+
+mod batch;
+mod device;
+mod inbound;
+mod outbound;
+mod queue;
+mod runs;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::thread::{self, JoinHandle};
+use std::{fmt, io};
+
+use isthmus_esp::policy::Admission;
+use isthmus_esp::{ConnectionHandle, DropCounters, InboundSa, OutboundSa, Policy, Selectors};
+use isthmus_types::VpnGatewayId;
+
+pub use device::{Device, DeviceError};
+use inbound::Inbound;
+use outbound::Outbound;
+use queue::{CommandSender, command_queue};
+
+/// UDP port of IKE.
+pub const IKE_PORT: u16 = 500;
+/// UDP port of IKE and ESP behind a NAT (RFC 3948).
+pub const NAT_PORT: u16 = 4500;
+
+const STACK: usize = 512 << 10;
+const QUEUE: usize = 1024;
+
+/// What passed through one connection, or a whole gateway, readable from any thread.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Bytes of inner packets received.
+    pub bytes_in: AtomicU64,
+    /// Bytes of inner packets sent.
+    pub bytes_out: AtomicU64,
+    /// Inner packets received.
+    pub packets_in: AtomicU64,
+    /// Inner packets sent.
+    pub packets_out: AtomicU64,
+    /// Authentic ESP packets received, also those without an inner packet.
+    pub authentic_in: AtomicU64,
+    /// Packets dropped.
+    pub drops: DropCounters,
+}
+
+impl Counters {
+    /// Adds to two counters of which only the calling thread's direction writes.
+    fn add(packets: &AtomicU64, bytes: &AtomicU64, added: (u64, u64)) {
+        packets.fetch_add(added.0, Ordering::Relaxed);
+        bytes.fetch_add(added.1, Ordering::Relaxed);
+    }
+}
+
+/// What the plane tells its owner.
+#[derive(Debug)]
+pub enum PlaneEvent {
+    /// A packet waits for an SA of this connection.
+    Acquire(ConnectionHandle),
+    /// A device failed; `epoch` is that of its attachment.
+    DeviceLost {
+        /// Which attachment.
+        epoch: u64,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The first authentic packet came on this inbound SA.
+    FirstInbound {
+        /// Its SPI.
+        spi: u32,
+    },
+    /// A datagram for IKE, without the marker of port 4500.
+    Ike {
+        /// The port of ours that it came to.
+        local_port: u16,
+        /// Its sender.
+        remote: SocketAddr,
+        /// The message.
+        message: Vec<u8>,
+    },
+    /// An outbound SA has used most of its sequence numbers.
+    NearExhaustion {
+        /// Its owner's mark.
+        id: u32,
+    },
+    /// The newest authentic packet on this inbound SA came from another address than expected.
+    PeerAddress {
+        /// Its SPI.
+        spi: u32,
+        /// Where the packet came from.
+        remote: SocketAddr,
+    },
+}
+
+/// An event and the gateway that it is of.
+pub type GatewayEvent = (VpnGatewayId, PlaneEvent);
+
+/// Sends a plane's events to its owner, never waiting.
+#[derive(Clone)]
+pub(crate) struct EventSender {
+    gateway: VpnGatewayId,
+    send: Arc<dyn Fn(GatewayEvent) -> bool + Send + Sync>,
+}
+
+impl EventSender {
+    /// False if the owner's queue is full.
+    fn try_send(&self, event: PlaneEvent) -> bool {
+        (self.send)((self.gateway, event))
+    }
+}
+
+/// The running threads of one gateway. Dropping it ends them.
+pub struct Plane {
+    inbound: CommandSender<InboundCommand>,
+    outbound: CommandSender<OutboundCommand>,
+    threads: Vec<JoinHandle<()>>,
+    counters: Arc<Counters>,
+}
+
+enum OutboundCommand {
+    Attach(Arc<Device>),
+    Detach,
+    InsertSa(Box<NewOutboundSa>),
+    RemoveConnection(ConnectionHandle),
+    RemoveSa {
+        connection: ConnectionHandle,
+        id: u32,
+    },
+    SetConnection(Box<ConnectionSetting>),
+    SetMtu(u16),
+    SetRemote {
+        connection: ConnectionHandle,
+        remote: SocketAddr,
+    },
+    Stop,
+}
+
+enum InboundCommand {
+    Attach(Arc<Device>),
+    Detach,
+    InsertSa(Box<NewInboundSa>),
+    RemoveSa { spi: u32 },
+    SetRemote { spi: u32, remote: SocketAddr },
+    Stop,
+}
+
+/// A connection as the plane must treat it.
+pub struct ConnectionSetting {
+    /// The connection.
+    pub connection: ConnectionHandle,
+    /// The pairs of ranges that it protects.
+    pub policies: Vec<Policy>,
+    /// Whether it may carry packets.
+    pub admission: Admission,
+    /// Where its packets are counted.
+    pub counters: Arc<Counters>,
+}
+
+/// An outbound SA to use from now on.
+pub struct NewOutboundSa {
+    /// The connection that it is for.
+    pub connection: ConnectionHandle,
+    /// The owner's mark for it: the SPI of the inbound SA that belongs to it.
+    pub id: u32,
+    /// The SA.
+    pub sa: OutboundSa,
+    /// What it may carry.
+    pub selectors: Selectors,
+    /// Where its packets go.
+    pub remote: SocketAddr,
+}
+
+/// An inbound SA to accept from now on.
+pub struct NewInboundSa {
+    /// The SA.
+    pub sa: InboundSa,
+    /// Where its packets should come from.
+    pub remote: SocketAddr,
+    /// Where its packets are counted.
+    pub counters: Arc<Counters>,
+}
+
+impl Plane {
+    /// Starts the threads, without devices and SAs. `send` puts an event into the owner's queue and says whether
+    /// there was room; it must not wait.
+    ///
+    /// # Errors
+    /// Those of making threads and event descriptors.
+    pub fn start(
+        gateway: VpnGatewayId,
+        mtu: u16,
+        send: Arc<dyn Fn(GatewayEvent) -> bool + Send + Sync>,
+    ) -> io::Result<Self> {
+        let counters = Arc::new(Counters::default());
+        let events = EventSender { gateway, send };
+        let (outbound, outbound_commands) = command_queue(QUEUE)?;
+        let (inbound, inbound_commands) = command_queue(QUEUE)?;
+        let mut plane = Self {
+            inbound,
+            outbound,
+            threads: Vec::with_capacity(2),
+            counters: Arc::clone(&counters),
+        };
+        let out = Outbound::new(outbound_commands, events.clone(), Arc::clone(&counters), mtu);
+        plane.threads.push(spawn("esp-out", move || out.run())?);
+        let inn = Inbound::new(inbound_commands, events, counters);
+        plane.threads.push(spawn("esp-in", move || inn.run())?);
+        Ok(plane)
+    }
+
+    /// Gives both threads their devices.
+    pub fn attach(&self, device: &Arc<Device>) {
+        self.inbound.send(InboundCommand::Attach(Arc::clone(device)));
+        self.outbound.send(OutboundCommand::Attach(Arc::clone(device)));
+    }
+
+    /// Takes the devices away.
+    pub fn detach(&self) {
+        self.inbound.send(InboundCommand::Detach);
+        self.outbound.send(OutboundCommand::Detach);
+    }
+
+    /// Adds or changes a connection; its SAs stay.
+    pub fn set_connection(&self, setting: ConnectionSetting) {
+        self.outbound
+            .send(OutboundCommand::SetConnection(Box::new(setting)));
+    }
+
+    /// Removes a connection and its outbound SAs. Its inbound SAs are to be removed one by one.
+    pub fn remove_connection(&self, connection: ConnectionHandle) {
+        self.outbound.send(OutboundCommand::RemoveConnection(connection));
+    }
+
+    /// Accepts packets on an SA.
+    pub fn insert_inbound(&self, sa: NewInboundSa) {
+        self.inbound.send(InboundCommand::InsertSa(Box::new(sa)));
+    }
+
+    /// Prefers an SA to those that its connection has, and sends the packets that waited for it.
+    pub fn insert_outbound(&self, sa: NewOutboundSa) {
+        self.outbound.send(OutboundCommand::InsertSa(Box::new(sa)));
+    }
+
+    /// Stops accepting packets on an SA.
+    pub fn remove_inbound(&self, spi: u32) {
+        self.inbound.send(InboundCommand::RemoveSa { spi });
+    }
+
+    /// Stops using the outbound SA with this mark.
+    pub fn remove_outbound(&self, connection: ConnectionHandle, id: u32) {
+        self.outbound.send(OutboundCommand::RemoveSa { connection, id });
+    }
+
+    /// Changes the address of a connection's peer.
+    pub fn set_remote(&self, connection: ConnectionHandle, inbound_spis: &[u32], remote: SocketAddr) {
+        self.outbound
+            .send(OutboundCommand::SetRemote { connection, remote });
+        for &spi in inbound_spis {
+            self.inbound.send(InboundCommand::SetRemote { spi, remote });
+        }
+    }
+
+    /// Changes the largest inner packet.
+    pub fn set_mtu(&self, mtu: u16) {
+        self.outbound.send(OutboundCommand::SetMtu(mtu));
+    }
+
+    /// Packets that belong to no connection.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}
+
+impl Drop for Plane {
+    fn drop(&mut self) {
+        self.inbound.send(InboundCommand::Stop);
+        self.outbound.send(OutboundCommand::Stop);
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a packet thread panicked");
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Plane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Plane")
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .stack_size(STACK)
+        .spawn(work)
+}
+
+/// What [`Plane::start`] takes to send its events to `queue`.
+pub fn into_queue<M: Send + 'static>(
+    queue: SyncSender<M>,
+    wrap: impl Fn(GatewayEvent) -> M + Send + Sync + 'static,
+) -> Arc<dyn Fn(GatewayEvent) -> bool + Send + Sync> {
+    Arc::new(move |event| queue.try_send(wrap(event)).is_ok())
+}

@@ -1,0 +1,278 @@
+//! From UDP to the TUN device: tell IKE from ESP, open, check, join, write.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use isthmus_esp::{DropReason, InboundTable, Opened};
+use isthmus_netlink::udp::{RECEIVE_LEN, Received, UdpSocket};
+use isthmus_wire::esp::EspHeader;
+use isthmus_wire::udp::{Encapsulated, NON_ESP_MARKER_LEN};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::device::Device;
+use super::queue::CommandReceiver;
+use super::runs::{Place, Runs};
+use super::{Counters, EventSender, IKE_PORT, InboundCommand, NAT_PORT, PlaneEvent};
+
+/// Receives whose packets may be joined with each other.
+const BUFFERS: usize = 4;
+/// Rounds of a busy socket after which the other one gets a look.
+const ROUNDS: usize = 16;
+/// Longest message that is handed to IKE.
+const MAX_IKE_LEN: usize = 65_535;
+/// Shortest time between two reports of another peer address on one SA.
+const ADDRESS_PAUSE: Duration = Duration::from_secs(2);
+
+pub(super) struct Inbound {
+    commands: CommandReceiver<InboundCommand>,
+    device: Option<Arc<Device>>,
+    buffers: Vec<Box<[u8]>>,
+    opening: Opening,
+}
+
+struct Opening {
+    table: InboundTable<SaContext>,
+    runs: Runs,
+    events: EventSender,
+    counters: Arc<Counters>,
+}
+
+struct SaContext {
+    remote: SocketAddr,
+    counters: Arc<Counters>,
+    seen: bool,
+    told_address: Option<Instant>,
+}
+
+impl Inbound {
+    pub(super) fn new(
+        commands: CommandReceiver<InboundCommand>,
+        events: EventSender,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self {
+            commands,
+            device: None,
+            buffers: (0..BUFFERS)
+                .map(|_| vec![0; RECEIVE_LEN].into_boxed_slice())
+                .collect(),
+            opening: Opening {
+                table: InboundTable::default(),
+                runs: Runs::new(),
+                events,
+                counters,
+            },
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        loop {
+            while let Some(command) = self.commands.next() {
+                if !self.execute(command) {
+                    return;
+                }
+            }
+            match self.device.clone() {
+                Some(device) => {
+                    self.drain_ike(&device);
+                    self.drain_nat(&device);
+                }
+                None => wait(&self.commands, None),
+            }
+        }
+    }
+
+    /// False if the thread shall end.
+    fn execute(&mut self, command: InboundCommand) -> bool {
+        let table = &mut self.opening.table;
+        match command {
+            InboundCommand::Attach(device) => self.device = Some(device),
+            InboundCommand::Detach => self.device = None,
+            InboundCommand::InsertSa(new) => {
+                let context = SaContext {
+                    remote: new.remote,
+                    counters: new.counters,
+                    seen: false,
+                    told_address: None,
+                };
+                table.insert(new.sa, context);
+            }
+            InboundCommand::RemoveSa { spi } => {
+                table.remove(spi);
+            }
+            InboundCommand::SetRemote { spi, remote } => {
+                if let Some((_, context)) = table.find(spi) {
+                    context.remote = remote;
+                }
+            }
+            InboundCommand::Stop => return false,
+        }
+        true
+    }
+
+    fn drain_ike(&mut self, device: &Device) {
+        for _ in 0..ROUNDS {
+            let Some(received) = receive(&device.ike, &mut self.buffers[0]) else {
+                return;
+            };
+            for datagram in self.buffers[0][..received.len].chunks(received.segment_len) {
+                self.opening.pass_to_ike(IKE_PORT, received.source, datagram);
+            }
+        }
+    }
+
+    /// Works until nothing is left or the other socket deserves a look; waits if there was nothing.
+    fn drain_nat(&mut self, device: &Device) {
+        for _ in 0..ROUNDS {
+            let mut filled = 0;
+            let mut emptied = false;
+            while filled < BUFFERS {
+                match receive(&device.nat, &mut self.buffers[filled]) {
+                    Some(received) => {
+                        self.opening.take(received, filled, &mut self.buffers, device);
+                        filled += 1;
+                    }
+                    None => {
+                        emptied = true;
+                        break;
+                    }
+                }
+            }
+            self.opening.flush(&self.buffers, device);
+            if emptied {
+                wait(&self.commands, Some(device));
+                return;
+            }
+        }
+    }
+}
+
+impl Opening {
+    fn take(&mut self, received: Received, buffer: usize, buffers: &mut [Box<[u8]>], device: &Device) {
+        let mut start = 0;
+        while start < received.len {
+            let len = received.segment_len.min(received.len - start);
+            self.take_datagram(Place { buffer, start, len }, received, buffers, device);
+            start += len;
+        }
+    }
+
+    fn take_datagram(
+        &mut self,
+        place: Place,
+        received: Received,
+        buffers: &mut [Box<[u8]>],
+        device: &Device,
+    ) {
+        let datagram = &mut buffers[place.buffer][place.start..place.start + place.len];
+        match Encapsulated::of(datagram) {
+            Encapsulated::Esp(_) => {}
+            Encapsulated::Ike(message) => return self.pass_to_ike(NAT_PORT, received.source, message),
+            Encapsulated::Keepalive => return,
+            Encapsulated::Malformed => return self.counters.drops.add(DropReason::MalformedEsp, 1),
+        }
+        let Ok(header) = EspHeader::decode(datagram) else {
+            return self.counters.drops.add(DropReason::MalformedEsp, 1);
+        };
+        let Some((sa, context)) = self.table.find(header.spi) else {
+            return self.counters.drops.add(DropReason::UnknownSpi, 1);
+        };
+        let arrival = match sa.open(datagram, received.traffic_class) {
+            Ok(arrival) => arrival,
+            Err(reason) => return context.counters.drops.add(reason, 1),
+        };
+        context.counters.authentic_in.fetch_add(1, Ordering::Relaxed);
+        if !context.seen {
+            context.seen = self.events.try_send(PlaneEvent::FirstInbound { spi: header.spi });
+        }
+        if arrival.newest && received.source != context.remote {
+            context.tell_address(header.spi, received.source, &self.events);
+        }
+        let Opened::Inner { offset, header } = arrival.opened else {
+            return;
+        };
+        Counters::add(
+            &context.counters.packets_in,
+            &context.counters.bytes_in,
+            (1, header.total_len as u64),
+        );
+        let inner = Place {
+            buffer: place.buffer,
+            start: place.start + offset,
+            len: header.total_len,
+        };
+        let refused = self.runs.take(&header, inner, buffers, &device.tun);
+        self.count_refused(refused);
+    }
+
+    fn pass_to_ike(&self, local_port: u16, remote: SocketAddr, message: &[u8]) {
+        if message.len() > MAX_IKE_LEN || message.len() < NON_ESP_MARKER_LEN {
+            return;
+        }
+        // A full queue loses the message as a full socket would: it is sent again.
+        self.events.try_send(PlaneEvent::Ike {
+            local_port,
+            remote,
+            message: message.to_vec(),
+        });
+    }
+
+    fn flush(&mut self, buffers: &[Box<[u8]>], device: &Device) {
+        let refused = self.runs.flush(buffers, &device.tun);
+        self.count_refused(refused);
+    }
+
+    fn count_refused(&self, packets: usize) {
+        if packets > 0 {
+            self.counters
+                .drops
+                .add(DropReason::TunWriteFailed, packets as u64);
+        }
+    }
+}
+
+impl SaContext {
+    fn tell_address(&mut self, spi: u32, remote: SocketAddr, events: &EventSender) {
+        let now = Instant::now();
+        let recent = self
+            .told_address
+            .is_some_and(|told| now.duration_since(told) < ADDRESS_PAUSE);
+        if !recent && events.try_send(PlaneEvent::PeerAddress { spi, remote }) {
+            self.told_address = Some(now);
+        }
+    }
+}
+
+/// One receive; errors that the system reports about earlier sends are passed over.
+fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> Option<Received> {
+    for _ in 0..ROUNDS {
+        match socket.receive(buffer) {
+            Ok(received) => return Some(received),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+            Err(_) => {}
+        }
+    }
+    None
+}
+
+/// Waits for a command or, with a device, for a datagram.
+fn wait(commands: &CommandReceiver<InboundCommand>, device: Option<&Device>) {
+    let command = PollFd::new(commands.as_fd(), PollFlags::POLLIN);
+    // An interrupted or failed wait only means one more look.
+    let _ = match device {
+        Some(device) => poll(
+            &mut [
+                command,
+                PollFd::new(device.nat.as_fd(), PollFlags::POLLIN),
+                PollFd::new(device.ike.as_fd(), PollFlags::POLLIN),
+            ],
+            PollTimeout::NONE,
+        ),
+        None => poll(&mut [command], PollTimeout::NONE),
+    };
+    commands.reset();
+}

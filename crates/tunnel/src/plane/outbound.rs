@@ -1,0 +1,362 @@
+//! From the TUN device to UDP: choose the SA, cut, seal, send.
+
+use std::collections::BTreeMap;
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use isthmus_esp::offload::{Splitter, VNET_HEADER_LEN};
+use isthmus_esp::{ConnectionHandle, DropReason, OutboundDatabase, SaHandle, Verdict, ecn};
+use isthmus_netlink::tun::READ_LEN;
+use isthmus_wire::icmp::{MAX_TOO_BIG_LEN, write_too_big};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::batch::SendBatch;
+use super::device::Device;
+use super::queue::CommandReceiver;
+use super::{ConnectionSetting, Counters, EventSender, NewOutboundSa, OutboundCommand, PlaneEvent};
+
+/// Reads between two looks at the command queue.
+const BURST: usize = 64;
+/// How often a waiting packet asks again for an SA.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// How long a packet is worth holding.
+const HELD_FOR: Duration = Duration::from_secs(10);
+/// Flows of one connection that may each have one packet waiting.
+const MAX_HELD: usize = 16;
+/// Shortest time between two "too big" messages.
+const TOO_BIG_PAUSE: Duration = Duration::from_millis(5);
+
+pub(super) struct Outbound {
+    commands: CommandReceiver<OutboundCommand>,
+    device: Option<Arc<Device>>,
+    read: Box<[u8]>,
+    sealing: Sealing,
+}
+
+struct Sealing {
+    database: OutboundDatabase<SaContext>,
+    connections: BTreeMap<ConnectionHandle, ConnectionState>,
+    batch: SendBatch,
+    events: EventSender,
+    counters: Arc<Counters>,
+    mtu: usize,
+    last_too_big: Option<Instant>,
+}
+
+struct SaContext {
+    id: u32,
+    remote: SocketAddr,
+    counters: Arc<Counters>,
+    told_exhaustion: bool,
+}
+
+struct ConnectionState {
+    counters: Arc<Counters>,
+    asked: Option<Instant>,
+    held: Vec<Held>,
+}
+
+struct Held {
+    flow: (IpAddr, IpAddr),
+    since: Instant,
+    read: Vec<u8>,
+}
+
+enum Pause {
+    Continue,
+    Stop,
+}
+
+impl Outbound {
+    pub(super) fn new(
+        commands: CommandReceiver<OutboundCommand>,
+        events: EventSender,
+        counters: Arc<Counters>,
+        mtu: u16,
+    ) -> Self {
+        Self {
+            commands,
+            device: None,
+            read: vec![0; READ_LEN].into_boxed_slice(),
+            sealing: Sealing {
+                database: OutboundDatabase::new(),
+                connections: BTreeMap::new(),
+                batch: SendBatch::new(),
+                events,
+                counters,
+                mtu: usize::from(mtu),
+                last_too_big: None,
+            },
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        loop {
+            while let Some(command) = self.commands.next() {
+                if matches!(self.execute(command), Pause::Stop) {
+                    return;
+                }
+            }
+            match self.device.clone() {
+                Some(device) => {
+                    if let Err(error) = self.burst(&device) {
+                        self.lose(&device, error);
+                    }
+                }
+                None => wait(&self.commands, None),
+            }
+        }
+    }
+
+    fn burst(&mut self, device: &Device) -> io::Result<()> {
+        for _ in 0..BURST {
+            match device.tun.read(&mut self.read) {
+                Ok(len) => self.sealing.take(&self.read[..len], device),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.sealing.flush(device);
+                    wait(&self.commands, Some(device));
+                    return Ok(());
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.sealing.flush(device);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn lose(&mut self, device: &Device, error: io::Error) {
+        self.device = None;
+        let lost = PlaneEvent::DeviceLost {
+            epoch: device.epoch,
+            error,
+        };
+        // If the queue is full the owner's own look at the namespace and device finds it.
+        self.sealing.events.try_send(lost);
+    }
+
+    fn execute(&mut self, command: OutboundCommand) -> Pause {
+        let sealing = &mut self.sealing;
+        match command {
+            OutboundCommand::Attach(device) => self.device = Some(device),
+            OutboundCommand::Detach => self.device = None,
+            OutboundCommand::InsertSa(new) => {
+                let connection = new.connection;
+                sealing.insert_sa(*new);
+                if let Some(device) = self.device.as_deref() {
+                    sealing.release(connection, device);
+                }
+            }
+            OutboundCommand::RemoveConnection(connection) => {
+                sealing.database.remove_connection(connection);
+                sealing.connections.remove(&connection);
+            }
+            OutboundCommand::RemoveSa { connection, id } => {
+                sealing
+                    .database
+                    .remove_sa(connection, |_, context| context.id == id);
+            }
+            OutboundCommand::SetConnection(setting) => sealing.set_connection(*setting),
+            OutboundCommand::SetMtu(mtu) => sealing.mtu = usize::from(mtu),
+            OutboundCommand::SetRemote { connection, remote } => {
+                for context in sealing.database.contexts(connection) {
+                    context.remote = remote;
+                }
+            }
+            OutboundCommand::Stop => return Pause::Stop,
+        }
+        Pause::Continue
+    }
+}
+
+impl Sealing {
+    fn set_connection(&mut self, setting: ConnectionSetting) {
+        self.database
+            .set_connection(setting.connection, &setting.policies, setting.admission);
+        let state = self
+            .connections
+            .entry(setting.connection)
+            .or_insert_with(|| ConnectionState {
+                counters: Arc::clone(&setting.counters),
+                asked: None,
+                held: Vec::new(),
+            });
+        state.counters = setting.counters;
+    }
+
+    fn insert_sa(&mut self, new: NewOutboundSa) {
+        let Some(state) = self.connections.get_mut(&new.connection) else {
+            return;
+        };
+        state.asked = None;
+        let context = SaContext {
+            id: new.id,
+            remote: new.remote,
+            counters: Arc::clone(&state.counters),
+            told_exhaustion: false,
+        };
+        self.database
+            .insert_sa(new.connection, new.sa, new.selectors, context);
+    }
+
+    /// Takes one packet as the TUN device gave it.
+    fn take(&mut self, read: &[u8], device: &Device) {
+        let splitter = match Splitter::new(read) {
+            Ok(splitter) => splitter,
+            Err(reason) => return self.counters.drops.add(reason, 1),
+        };
+        match self.database.route(splitter.header(), splitter.packet()) {
+            Verdict::Seal(handle) => self.seal(&splitter, handle, device),
+            Verdict::Acquire(connection) => self.hold(connection, &splitter, read),
+            Verdict::Drop(reason, connection) => self.count_drop(connection, reason),
+        }
+    }
+
+    fn seal(&mut self, splitter: &Splitter<'_>, handle: SaHandle, device: &Device) {
+        if splitter.longest() > self.mtu && splitter.header().dont_fragment {
+            return self.refuse_too_big(splitter, handle, device);
+        }
+        let Some((_, sa, context)) = self.database.sa(handle) else {
+            return;
+        };
+        let next_header = splitter.header().version_protocol();
+        let traffic_class = ecn::encapsulate(splitter.header().traffic_class);
+        let offset = sa.payload_offset();
+        let (mut packets, mut bytes) = (0u64, 0u64);
+        for index in 0..splitter.count() {
+            let inner_len = splitter.len_of(index);
+            let len = sa.sealed_len(inner_len);
+            if !self.batch.fits(len, context.remote, traffic_class) {
+                let lost = self.batch.flush(&device.nat);
+                self.counters.drops.add(DropReason::SendFailed, lost as u64);
+            }
+            let Some(room) = self.batch.room(len) else {
+                context.counters.drops.add(DropReason::PacketTooBig, 1);
+                continue;
+            };
+            splitter.write(index, &mut room[offset..offset + inner_len]);
+            match sa.seal(room, inner_len, next_header) {
+                Ok(()) => {
+                    self.batch.add(len, context.remote, traffic_class);
+                    packets += 1;
+                    bytes += inner_len as u64;
+                }
+                Err(reason) => context.counters.drops.add(reason, 1),
+            }
+        }
+        Counters::add(
+            &context.counters.packets_out,
+            &context.counters.bytes_out,
+            (packets, bytes),
+        );
+        if sa.nears_exhaustion() && !context.told_exhaustion {
+            context.told_exhaustion = self
+                .events
+                .try_send(PlaneEvent::NearExhaustion { id: context.id });
+        }
+    }
+
+    fn refuse_too_big(&mut self, splitter: &Splitter<'_>, handle: SaHandle, device: &Device) {
+        if let Some((_, _, context)) = self.database.sa(handle) {
+            context
+                .counters
+                .drops
+                .add(DropReason::PacketTooBig, splitter.count() as u64);
+        }
+        let now = Instant::now();
+        if self
+            .last_too_big
+            .is_some_and(|last| now.duration_since(last) < TOO_BIG_PAUSE)
+        {
+            return;
+        }
+        self.last_too_big = Some(now);
+        let mut answer = [0; VNET_HEADER_LEN + MAX_TOO_BIG_LEN];
+        let mtu = u16::try_from(self.mtu).unwrap_or(u16::MAX);
+        let written = write_too_big(splitter.packet(), mtu, &mut answer[VNET_HEADER_LEN..]);
+        if let Some(len) = written {
+            // Nobody depends on it: the sender tries again.
+            let _ = device
+                .tun
+                .write(&[IoSlice::new(&answer[..VNET_HEADER_LEN + len])]);
+        }
+    }
+
+    fn hold(&mut self, connection: ConnectionHandle, splitter: &Splitter<'_>, read: &[u8]) {
+        let Some(state) = self.connections.get_mut(&connection) else {
+            return self.count_drop(None, DropReason::NoPolicy);
+        };
+        let now = Instant::now();
+        if state
+            .asked
+            .is_none_or(|asked| now.duration_since(asked) >= ASK_AGAIN)
+            && self.events.try_send(PlaneEvent::Acquire(connection))
+        {
+            state.asked = Some(now);
+        }
+        let before = state.held.len();
+        state
+            .held
+            .retain(|held| now.duration_since(held.since) < HELD_FOR);
+        let outlived = before - state.held.len();
+        state.counters.drops.add(DropReason::AwaitingSa, outlived as u64);
+        let flow = (splitter.header().source, splitter.header().destination);
+        if state.held.len() < MAX_HELD && state.held.iter().all(|held| held.flow != flow) {
+            state.held.push(Held {
+                flow,
+                since: now,
+                read: read.to_vec(),
+            });
+        } else {
+            state.counters.drops.add(DropReason::AwaitingSa, 1);
+        }
+    }
+
+    fn release(&mut self, connection: ConnectionHandle, device: &Device) {
+        let Some(state) = self.connections.get_mut(&connection) else {
+            return;
+        };
+        let now = Instant::now();
+        for held in std::mem::take(&mut state.held) {
+            if now.duration_since(held.since) < HELD_FOR {
+                self.take(&held.read, device);
+            } else {
+                self.count_drop(Some(connection), DropReason::AwaitingSa);
+            }
+        }
+        self.flush(device);
+    }
+
+    fn flush(&mut self, device: &Device) {
+        let lost = self.batch.flush(&device.nat);
+        if lost > 0 {
+            self.counters.drops.add(DropReason::SendFailed, lost as u64);
+        }
+    }
+
+    fn count_drop(&self, connection: Option<ConnectionHandle>, reason: DropReason) {
+        match connection.and_then(|connection| self.connections.get(&connection)) {
+            Some(state) => state.counters.drops.add(reason, 1),
+            None => self.counters.drops.add(reason, 1),
+        }
+    }
+}
+
+/// Waits for a command or, with a device, for a packet.
+fn wait(commands: &CommandReceiver<OutboundCommand>, device: Option<&Device>) {
+    let command = PollFd::new(commands.as_fd(), PollFlags::POLLIN);
+    // An interrupted or failed wait only means one more look.
+    let _ = match device {
+        Some(device) => poll(
+            &mut [command, PollFd::new(device.tun.as_fd(), PollFlags::POLLIN)],
+            PollTimeout::NONE,
+        ),
+        None => poll(&mut [command], PollTimeout::NONE),
+    };
+    commands.reset();
+}

@@ -1,0 +1,262 @@
+//! The daemon between two real namespaces: keys are negotiated, packets pass, devices come and go.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use isthmus_hostplan::tunnel::{TunnelReply, TunnelRequest};
+use isthmus_hostplan::{
+    ConnectionPlan, ConnectionReport, GatewayTunnels, ObjectState, TunnelPlan, TunnelReport, TunnelState,
+};
+use isthmus_netlab::isthmus::connection_between;
+use isthmus_netlab::patience::stretched;
+use isthmus_netlab::{Ping, Site, TwoSites, TwoSitesOptions, eventually, transfer};
+use isthmus_types::{ResourceBits, VpnConnectionId, VpnGatewayId};
+
+const MTU: u16 = 1438;
+const INTERVAL: Duration = Duration::from_millis(5);
+
+struct Daemon {
+    directory: tempfile::TempDir,
+    thread: Option<JoinHandle<Result<(), isthmus_tunnel::RunError>>>,
+}
+
+impl Daemon {
+    fn start() -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("tunneld-").tempdir()?;
+        let socket = directory.path().join("socket");
+        let thread = thread::spawn(move || isthmus_tunnel::run(&socket));
+        let daemon = Self {
+            directory,
+            thread: Some(thread),
+        };
+        eventually("the daemon's socket", || {
+            Ok(UnixStream::connect(daemon.socket())?)
+        })?;
+        Ok(daemon)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("socket")
+    }
+
+    fn ask(&self, request: &TunnelRequest) -> Result<TunnelReply> {
+        let mut stream = UnixStream::connect(self.socket())?;
+        let mut line = serde_json::to_vec(request)?;
+        line.push(b'\n');
+        stream.write_all(&line)?;
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer)?;
+        Ok(serde_json::from_str(&answer)?)
+    }
+
+    fn apply(&self, plan: &TunnelPlan) -> Result<()> {
+        let reply = self.ask(&TunnelRequest::Apply { plan: plan.clone() })?;
+        ensure!(reply == TunnelReply::Applied, "{reply:?}");
+        Ok(())
+    }
+
+    fn report(&self) -> Result<TunnelReport> {
+        match self.ask(&TunnelRequest::Report)? {
+            TunnelReply::Report { report } => Ok(report),
+            other => bail!("{other:?}"),
+        }
+    }
+
+    fn connections(&self) -> Result<Vec<ConnectionReport>> {
+        Ok(self.report()?.connections)
+    }
+
+    fn wait_until_up(&self) -> Result<()> {
+        eventually("every connection to be up", || {
+            let connections = self.connections()?;
+            ensure!(
+                !connections.is_empty()
+                    && connections
+                        .iter()
+                        .all(|connection| connection.state == TunnelState::Up),
+                "{connections:?}"
+            );
+            Ok(())
+        })
+    }
+
+    fn stop(mut self) -> Result<()> {
+        self.ask(&TunnelRequest::Stop)?;
+        let thread = self.thread.take().context("runs")?;
+        thread.join().expect("the daemon panicked")?;
+        ensure!(!self.socket().exists(), "the socket is still there");
+        Ok(())
+    }
+}
+
+fn prepare(site: &Site, remote: &str) -> Result<()> {
+    site.gateway.ip([
+        "tuntap add dev tun0 mode tun vnet_hdr".to_owned(),
+        format!("link set tun0 mtu {MTU} txqueuelen 2000 up"),
+        format!("route replace {remote} dev tun0"),
+    ])
+}
+
+fn gateway(site: &Site, number: u128, connections: Vec<ConnectionPlan>) -> GatewayTunnels {
+    GatewayTunnels {
+        gateway: VpnGatewayId::from(ResourceBits::from_random(number)),
+        name: format!("gateway {number}"),
+        namespace: site.gateway.namespace().to_owned(),
+        tun: "tun0".to_owned(),
+        public_address: site.address,
+        mtu: MTU,
+        connections,
+    }
+}
+
+fn plan(sites: &TwoSites) -> Result<TunnelPlan> {
+    let ike = "aes128gcm16-prfsha256-x25519";
+    let esp = "aes256gcm16";
+    let left = connection_between(&sites.left, &sites.right, "a shared key", ike, esp)?;
+    let mut right = connection_between(&sites.right, &sites.left, "a shared key", ike, esp)?;
+    right.connection = VpnConnectionId::from(ResourceBits::from_random(2));
+    Ok(TunnelPlan {
+        gateways: vec![
+            gateway(&sites.left, 1, vec![left]),
+            gateway(&sites.right, 2, vec![right]),
+        ],
+    })
+}
+
+fn ping(sites: &TwoSites, count: u64) -> Result<()> {
+    for (from, to) in [(&sites.left, &sites.right), (&sites.right, &sites.left)] {
+        let account = Ping::exactly(&from.hosts[0].node, to.hosts[0].address, INTERVAL, count)?;
+        ensure!(account.lost() == 0, "{account:?}");
+    }
+    Ok(())
+}
+
+fn joined() -> Result<(TwoSites, Daemon, TunnelPlan)> {
+    let sites = TwoSites::new(TwoSitesOptions::default())?;
+    prepare(&sites.left, "10.2.0.0/16")?;
+    prepare(&sites.right, "10.1.0.0/16")?;
+    let daemon = Daemon::start()?;
+    let plan = plan(&sites)?;
+    daemon.apply(&plan)?;
+    daemon.wait_until_up()?;
+    Ok((sites, daemon, plan))
+}
+
+#[test]
+fn two_gateways_join_and_carry_pings_and_ten_megabytes() -> Result<()> {
+    let (sites, daemon, plan) = joined()?;
+    ping(&sites, 50)?;
+    let (left, right) = (&sites.left.hosts[0], &sites.right.hosts[0]);
+    transfer(&left.node, &right.node, right.address, 10 << 20)?;
+    transfer(&right.node, &left.node, left.address, 10 << 20)?;
+
+    let before = daemon.connections()?;
+    daemon.apply(&plan)?;
+    ping(&sites, 20)?;
+    let after = daemon.connections()?;
+    for (before, after) in before.iter().zip(&after) {
+        assert_eq!(before.since, after.since, "an equal plan touched a connection");
+        assert_eq!(after.esp_suite, "aes256gcm16");
+        assert!(
+            after.bytes_in > 10 << 20 && after.bytes_out > 10 << 20,
+            "{after:?}"
+        );
+        assert!(after.packets_out >= before.packets_out + 40, "{after:?}");
+        assert_eq!(after.drops, [], "{after:?}");
+    }
+    daemon.stop()
+}
+
+#[test]
+fn a_gateway_waits_for_its_devices_and_survives_their_loss() -> Result<()> {
+    let sites = TwoSites::new(TwoSitesOptions::default())?;
+    let daemon = Daemon::start()?;
+    daemon.apply(&plan(&sites)?)?;
+    for gateway in daemon.report()?.gateways {
+        let ObjectState::Blocked { on } = gateway.state else {
+            bail!("{gateway:?}");
+        };
+        assert!(on.contains("tun0"), "{on}");
+    }
+    prepare(&sites.left, "10.2.0.0/16")?;
+    prepare(&sites.right, "10.1.0.0/16")?;
+    daemon.wait_until_up()?;
+    ping(&sites, 10)?;
+    let since: Vec<_> = daemon.connections()?.iter().map(|found| found.since).collect();
+
+    sites.left.gateway.ip(["link del tun0"])?;
+    prepare(&sites.left, "10.2.0.0/16")?;
+    let (left, right) = (&sites.left.hosts[0], &sites.right.hosts[0]);
+    let outage = Ping::until_answered(&left.node, right.address)?;
+    assert!(outage < stretched(Duration::from_secs(1)), "{outage:?}");
+    ping(&sites, 10)?;
+    let again: Vec<_> = daemon.connections()?.iter().map(|found| found.since).collect();
+    assert_eq!(since, again, "the SAs did not survive");
+    daemon.stop()
+}
+
+#[test]
+fn a_connection_goes_down_and_up_on_request_and_nothing_leaks() -> Result<()> {
+    let (sites, daemon, mut plan) = joined()?;
+    plan.gateways[0].connections[0].admin_up = false;
+    daemon.apply(&plan)?;
+    eventually("the connection to be down", || {
+        let state = daemon.connections()?[0].state.clone();
+        ensure!(state == TunnelState::AdminDown, "{state:?}");
+        Ok(())
+    })?;
+    let account = Ping::exactly(
+        &sites.left.hosts[0].node,
+        sites.right.hosts[0].address,
+        INTERVAL,
+        5,
+    )?;
+    assert_eq!(account.lost(), 5, "{account:?}");
+    let drops = &daemon.connections()?[0].drops;
+    assert!(
+        drops
+            .iter()
+            .any(|(reason, count)| reason == "admin_down" && *count >= 5),
+        "{drops:?}"
+    );
+    plan.gateways[0].connections[0].admin_up = true;
+    daemon.apply(&plan)?;
+    daemon.wait_until_up()?;
+    ping(&sites, 10)?;
+    daemon.stop()
+}
+
+#[test]
+fn a_watcher_hears_of_changes_and_nonsense_is_refused() -> Result<()> {
+    let daemon = Daemon::start()?;
+    let mut watcher = UnixStream::connect(daemon.socket())?;
+    watcher.write_all(b"{\"request\":\"watch\"}\n")?;
+    let mut reports = BufReader::new(watcher).lines();
+    let first: TunnelReply = serde_json::from_str(&reports.next().context("a first report")??)?;
+    assert_eq!(
+        first,
+        TunnelReply::Report {
+            report: TunnelReport::default()
+        }
+    );
+    let sites = TwoSites::new(TwoSitesOptions::default())?;
+    daemon.apply(&plan(&sites)?)?;
+    let next: TunnelReply = serde_json::from_str(&reports.next().context("another report")??)?;
+    let TunnelReply::Report { report } = next else {
+        bail!("{next:?}");
+    };
+    assert_eq!(report.gateways.len(), 2);
+
+    let mut stream = UnixStream::connect(daemon.socket())?;
+    stream.write_all(b"{\"request\":\"dance\"}\n{\"request\":\"report\"}\n")?;
+    let mut answers = BufReader::new(stream).lines();
+    let refused: TunnelReply = serde_json::from_str(&answers.next().context("an answer")??)?;
+    assert!(matches!(refused, TunnelReply::Refused { .. }), "{refused:?}");
+    let report: TunnelReply = serde_json::from_str(&answers.next().context("an answer")??)?;
+    assert!(matches!(report, TunnelReply::Report { .. }), "{report:?}");
+    daemon.stop()
+}
