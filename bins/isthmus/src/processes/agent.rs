@@ -17,7 +17,9 @@ pub fn run(options: &GlobalOptions, service: ServiceOptions) -> anyhow::Result<E
     let agent = AgentConfig::new(config.host, config.realm, &layout, daemon);
     event_loop()?.block_on(async {
         let shutdown = Shutdown::on_signals().context("signals cannot be waited for")?;
-        isthmus_agent::run(agent, shutdown).await.context("the agent failed")
+        isthmus_agent::run(agent, shutdown)
+            .await
+            .context("the agent failed")
     })?;
     Ok(ExitCode::SUCCESS)
 }

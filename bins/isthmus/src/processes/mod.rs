@@ -76,7 +76,8 @@ impl ServiceOptions {
 
     /// The same options as arguments for a child that runs `subcommand`.
     fn to_arguments(&self, layout: &StateLayout, subcommand: &str) -> anyhow::Result<Vec<OsString>> {
-        let mut arguments: Vec<OsString> = vec!["--state-dir".into(), layout.root().into(), subcommand.into()];
+        let mut arguments: Vec<OsString> =
+            vec!["--state-dir".into(), layout.root().into(), subcommand.into()];
         if let Some(realm) = &self.realm {
             arguments.extend(["--realm".into(), realm.as_str().into()]);
         }
@@ -114,7 +115,10 @@ fn take(layout: &StateLayout, name: &str, note: &str) -> anyhow::Result<PidFile>
         PidFileError::Held { holder, .. } => anyhow::anyhow!(
             "isthmus {name} runs already in {}{}",
             layout.root().display(),
-            holder.pid.map(|pid| format!(" as process {pid}")).unwrap_or_default()
+            holder
+                .pid
+                .map(|pid| format!(" as process {pid}"))
+                .unwrap_or_default()
         ),
         other @ PidFileError::File { .. } => other.into(),
     })

@@ -53,7 +53,11 @@ async fn serve(layout: &StateLayout, config: &Config, store: Store) -> anyhow::R
         public_url: config.public_url.clone(),
         limits: Limits::default(),
     };
-    let url = url_of(listener.local_addr().context("the listening socket has no address")?);
+    let url = url_of(
+        listener
+            .local_addr()
+            .context("the listening socket has no address")?,
+    );
     bootstrap::announce(layout, &url)?;
     tracing::info!(url, "the API is served");
     // Whichever ends first, for whatever reason, takes the other along.
@@ -63,8 +67,7 @@ async fn serve(layout: &StateLayout, config: &Config, store: Store) -> anyhow::R
         ended.context("the API failed")
     };
     let control = async {
-        let ended =
-            isthmus_control::serve(store.clone(), &layout.control_socket(), shutdown.clone()).await;
+        let ended = isthmus_control::serve(store.clone(), &layout.control_socket(), shutdown.clone()).await;
         shutdown.trigger();
         ended.context("the control plane failed")
     };
@@ -84,12 +87,14 @@ async fn listen(layout: &StateLayout, address: SocketAddr) -> anyhow::Result<Tcp
             return Ok(listener);
         }
     }
-    TcpListener::bind(address).await.map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            anyhow::anyhow!("another process listens on {address}: name another address with --listen")
-        }
-        _ => anyhow::Error::new(error).context(format!("listening on {address} failed")),
-    })
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                anyhow::anyhow!("another process listens on {address}: name another address with --listen")
+            }
+            _ => anyhow::Error::new(error).context(format!("listening on {address} failed")),
+        })
 }
 
 /// Address of the API for clients on this machine.

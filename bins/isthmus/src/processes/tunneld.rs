@@ -19,6 +19,9 @@ pub fn run(options: TunneldOptions) -> anyhow::Result<ExitCode> {
     }
     let _pid_file = PidFile::take(&options.socket.with_file_name("tunneld.pid"), "")?;
     logging::start(&options.log)?;
-    anyhow::ensure!(options.plan.is_none(), "wip");
+    match &options.plan {
+        Some(plan) => isthmus_tunnel::run_with_plan(&options.socket, plan)?,
+        None => isthmus_tunnel::run(&options.socket)?,
+    }
     Ok(ExitCode::SUCCESS)
 }

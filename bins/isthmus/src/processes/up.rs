@@ -5,17 +5,18 @@
 use std::env;
 use std::fs;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use isthmus_runtime::supervise::{AtShutdown, supervise};
+use isthmus_runtime::supervise::{AtShutdown, running, supervise};
 use isthmus_runtime::{
     ChildSpec, Config, PidFile, PidFileError, Profile, Shutdown, StateLayout, SupervisionEvent, logging,
 };
 use isthmus_types::Realm;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::{ServiceOptions, offer, requirements, take, teardown};
@@ -23,6 +24,9 @@ use crate::cli::GlobalOptions;
 
 /// How often is looked whether the API answers yet.
 const POLL: Duration = Duration::from_millis(20);
+
+/// Bytes at the end of a log that its last line is looked for in.
+const LAST_WORDS: usize = 4096;
 
 /// Runs until interrupted, then leaves nothing behind but the database.
 pub fn run(options: &GlobalOptions, service: ServiceOptions) -> anyhow::Result<ExitCode> {
@@ -78,18 +82,25 @@ async fn keep_up(layout: StateLayout, config: Config, service: ServiceOptions) -
         layout.root().display()
     ));
     let mut children = Vec::new();
+    let (server, serving) = watch::channel(None);
     for name in ["server", "agent"] {
         let spec = child(&layout, &service, name)?;
         let log = spec.log.clone();
+        let server = server.clone();
         children.push(tokio::spawn(supervise(
             spec,
             AtShutdown::Stop,
             shutdown.clone(),
-            move |event| say(&tell(name, &event, &log)),
+            move |event| {
+                say(&tell(name, &event, &log));
+                if name == "server" {
+                    server.send_replace(process_of(&event));
+                }
+            },
         )));
     }
     tokio::select! {
-        url = wait_for_api(&layout) => say(&welcome(&layout, &url, new)?),
+        url = wait_for_api(&layout, &serving) => say(&welcome(&layout, &url, new)?),
         () = shutdown.wait() => {}
     }
     shutdown.wait().await;
@@ -112,10 +123,21 @@ fn child(layout: &StateLayout, service: &ServiceOptions, name: &'static str) -> 
     })
 }
 
-/// Address of the API, once something listens there.
-async fn wait_for_api(layout: &StateLayout) -> String {
+/// The child's process id, if it runs after `event`.
+const fn process_of(event: &SupervisionEvent) -> Option<i32> {
+    match event {
+        SupervisionEvent::Adopted { pid } | SupervisionEvent::Started { pid } => Some(*pid),
+        SupervisionEvent::Ended { .. } | SupervisionEvent::Stopped => None,
+    }
+}
+
+/// Address of the API, once the server that is supervised answers there.
+async fn wait_for_api(layout: &StateLayout, serving: &watch::Receiver<Option<i32>>) -> String {
     loop {
-        if let Ok(url) = fs::read_to_string(layout.api_url()) {
+        let supervised = *serving.borrow();
+        let is_ours = supervised.is_some()
+            && running(&layout.pid_file("server")).is_ok_and(|running| running == supervised);
+        if is_ours && let Ok(url) = fs::read_to_string(layout.api_url()) {
             let url = url.trim().to_owned();
             let authority = url.split("://").nth(1).unwrap_or_default().to_owned();
             if TcpStream::connect(authority).await.is_ok() {
@@ -144,21 +166,29 @@ fn welcome(layout: &StateLayout, url: &str, new: bool) -> anyhow::Result<String>
     Ok(text)
 }
 
-fn tell(name: &str, event: &SupervisionEvent, log: &std::path::Path) -> String {
+fn tell(name: &str, event: &SupervisionEvent, log: &Path) -> String {
     match event {
         SupervisionEvent::Adopted { pid } => format!("{name}: found at work as process {pid}"),
         SupervisionEvent::Ended { how, retry_in } => format!(
-            "{name}: ended ({how}), starts again{}; its log is {}",
+            "{name}: ended ({how}), starts again{}\n  the end of {}:\n  {}",
             if retry_in.is_zero() {
                 String::new()
             } else {
                 format!(" in {:.1} s", retry_in.as_secs_f32())
             },
-            log.display()
+            log.display(),
+            last_line(log)
         ),
         SupervisionEvent::Started { pid } => format!("{name}: started as process {pid}"),
         SupervisionEvent::Stopped => format!("{name}: stopped"),
     }
+}
+
+/// The last thing that a process wrote to its log: the reason, if it ended by itself.
+fn last_line(log: &Path) -> String {
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text[text.len().saturating_sub(LAST_WORDS)..]).into_owned();
+    text.trim_end().lines().next_back().unwrap_or_default().to_owned()
 }
 
 /// Progress for whoever started this; it need not be read.
