@@ -1,0 +1,1313 @@
+//! Bad input: the exact code for each, and nothing changed (`World::refusal` compares the states).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "tests may panic"
+)]
+
+mod support;
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use isthmus_model::{Quotas, Settings};
+use isthmus_ops::OpErrorCode as Code;
+use isthmus_ops::*;
+use isthmus_types::*;
+
+use support::*;
+
+/// A VPC with 10.1.0.0/16 in zone 1, a subnet 10.1.0.0/24 and an available gateway in it.
+struct Scene {
+    world: World,
+    vpc: VpcId,
+    subnet: SubnetId,
+    gateway: VpnGatewayId,
+}
+
+fn scene() -> Scene {
+    scene_with(Settings::default())
+}
+
+fn scene_with(settings: Settings) -> Scene {
+    let mut world = World::new(settings);
+    let vpc = world.vpc_with_prefix("alpha", "10.1.0.0/16");
+    let subnet = world.subnet(vpc, "10.1.0.0/24");
+    let gateway = world.available_gateway(subnet);
+    Scene {
+        world,
+        vpc,
+        subnet,
+        gateway,
+    }
+}
+
+fn error_of(world: &mut World, operation: Operation) -> OpError {
+    let before = world.state.clone();
+    let error = world.run(operation).unwrap_err();
+    assert_eq!(world.state, before);
+    error
+}
+
+#[test]
+fn unknown_ids_in_paths_are_not_found() {
+    let Scene {
+        mut world,
+        vpc,
+        gateway,
+        ..
+    } = scene();
+    let missing = bits(0x1234);
+    let page = || page(10, None);
+    let operations = [
+        Operation::UpdateVpc(UpdateVpc {
+            vpc: VpcId(missing),
+            name: None,
+            if_match: Some(9),
+        }),
+        Operation::DeleteVpc(DeleteVpc {
+            vpc: VpcId(missing),
+            if_match: None,
+        }),
+        create_prefix(VpcId(missing), "10.9.0.0/16", 1, false),
+        Operation::DeleteAddressPrefix {
+            vpc,
+            prefix: AddressPrefixId(missing),
+        },
+        Operation::UpdateSubnet {
+            subnet: SubnetId(missing),
+            name: None,
+        },
+        Operation::DeleteSubnet {
+            subnet: SubnetId(missing),
+        },
+        Operation::UpdateInstance {
+            instance: InstanceId(missing),
+            name: None,
+            if_match: None,
+        },
+        Operation::DeleteInstance {
+            instance: InstanceId(missing),
+            if_match: None,
+        },
+        Operation::ActOnInstance {
+            instance: InstanceId(missing),
+            action: InstanceAction::Stop,
+        },
+        Operation::UpdateVpnGateway {
+            gateway: VpnGatewayId(missing),
+            name: None,
+        },
+        Operation::DeleteVpnGateway {
+            gateway: VpnGatewayId(missing),
+        },
+        Operation::CreateVpnConnection(new_connection(VpnGatewayId(missing), &[], &[])),
+        Operation::UpdateVpnConnection(no_update(gateway, VpnConnectionId(missing))),
+        Operation::DeleteVpnConnection {
+            gateway,
+            connection: VpnConnectionId(missing),
+            if_match: None,
+        },
+        Operation::DeleteIkePolicy {
+            policy: IkePolicyId(missing),
+        },
+        Operation::DeleteIpsecPolicy {
+            policy: IpsecPolicyId(missing),
+        },
+    ];
+    for operation in operations {
+        assert_eq!(world.refusal(operation.clone()), Code::NotFound, "{operation:?}");
+    }
+    let questions = [
+        Query::Vpc(VpcId(missing)),
+        Query::DefaultNetworkAcl(VpcId(missing)),
+        Query::DefaultSecurityGroup(VpcId(missing)),
+        Query::DefaultRouteTable(VpcId(missing)),
+        Query::NetworkAcl(NetworkAclId(missing)),
+        Query::SecurityGroup(SecurityGroupId(missing)),
+        Query::RouteTable {
+            vpc,
+            table: RouteTableId(missing),
+        },
+        Query::AddressPrefixes {
+            vpc: VpcId(missing),
+            page: page(),
+        },
+        Query::AddressPrefix {
+            vpc,
+            prefix: AddressPrefixId(missing),
+        },
+        Query::Subnet(SubnetId(missing)),
+        Query::ReservedIps {
+            subnet: SubnetId(missing),
+            page: page(),
+        },
+        Query::Instance(InstanceId(missing)),
+        Query::VpnGateway(VpnGatewayId(missing)),
+        Query::VpnConnections {
+            gateway: VpnGatewayId(missing),
+            up: None,
+            page: page(),
+        },
+        Query::VpnConnection {
+            gateway,
+            connection: VpnConnectionId(missing),
+        },
+        Query::IkePolicy(IkePolicyId(missing)),
+        Query::IkePolicyConnections {
+            policy: IkePolicyId(missing),
+            page: page(),
+        },
+        Query::IpsecPolicy(IpsecPolicyId(missing)),
+        Query::IpsecPolicyConnections {
+            policy: IpsecPolicyId(missing),
+            page: page(),
+        },
+        Query::Region(RegionName::new("mars").unwrap()),
+        Query::Zones(RegionName::new("mars").unwrap()),
+        Query::Zone {
+            region: RegionName::new("us-south").unwrap(),
+            zone: zone(9),
+        },
+    ];
+    for question in questions {
+        assert_eq!(
+            world.ask(question.clone()).unwrap_err().code,
+            Code::NotFound,
+            "{question:?}"
+        );
+    }
+}
+
+#[test]
+fn unknown_ids_in_bodies_are_references_not_found() {
+    let Scene {
+        mut world,
+        subnet,
+        gateway,
+        ..
+    } = scene();
+    let missing = bits(0x1234);
+    let mut in_vpc = new_instance(subnet, None);
+    in_vpc.vpc = Some(VpcId(missing));
+    let mut in_group = new_instance(subnet, None);
+    in_group.interface.security_groups = vec![SecurityGroupId(missing)];
+    let mut in_zone = new_instance(subnet, None);
+    in_zone.zone = zone(9);
+    let mut with_ike = new_connection(gateway, &["10.1.0.0/24"], &["10.2.0.0/24"]);
+    with_ike.ike_policy = Some(IkePolicyId(missing));
+    let mut with_ipsec = new_connection(gateway, &["10.1.0.0/24"], &["10.2.0.0/24"]);
+    with_ipsec.ipsec_policy = Some(IpsecPolicyId(missing));
+    let table = [
+        (create_subnet(VpcId(missing), "10.1.1.0/24", None), "vpc"),
+        (create_instance(SubnetId(missing), None), "interface.subnet"),
+        (Operation::CreateInstance(in_vpc), "vpc"),
+        (Operation::CreateInstance(in_zone), "zone"),
+        (
+            Operation::CreateInstance(in_group),
+            "interface.security_groups[0]",
+        ),
+        (create_gateway(SubnetId(missing), None), "subnet"),
+        (Operation::CreateVpnConnection(with_ike), "ike_policy"),
+        (Operation::CreateVpnConnection(with_ipsec), "ipsec_policy"),
+    ];
+    for (operation, field) in table {
+        let error = error_of(&mut world, operation);
+        assert_eq!(
+            (error.code, error.field.as_deref()),
+            (Code::ReferenceNotFound, Some(field))
+        );
+    }
+}
+
+#[test]
+fn what_belongs_to_another_account_looks_exactly_like_what_does_not_exist() {
+    let Scene {
+        mut world,
+        vpc,
+        subnet,
+        gateway,
+    } = scene();
+    let connection = world
+        .connection(new_connection(gateway, &["10.1.0.0/24"], &["10.2.0.0/24"]))
+        .id;
+    let instance = world.instance(subnet, "box").id;
+    let ike = world.ike_policy(IkeVersion::V2);
+    let stranger = || caller(OTHER_ACCOUNT);
+    let text = |bits: ResourceBits| bits.to_string();
+    let table: Vec<(Operation, String)> = vec![
+        (
+            Operation::DeleteVpc(DeleteVpc { vpc, if_match: None }),
+            text(vpc.bits()),
+        ),
+        (Operation::DeleteSubnet { subnet }, text(subnet.bits())),
+        (
+            Operation::DeleteInstance {
+                instance,
+                if_match: None,
+            },
+            text(instance.bits()),
+        ),
+        (Operation::DeleteVpnGateway { gateway }, text(gateway.bits())),
+        (Operation::DeleteIkePolicy { policy: ike }, text(ike.bits())),
+        (
+            Operation::DeleteVpnConnection {
+                gateway,
+                connection,
+                if_match: None,
+            },
+            text(gateway.bits()),
+        ),
+        (create_subnet(vpc, "10.1.1.0/24", None), text(vpc.bits())),
+        (create_gateway(subnet, None), text(subnet.bits())),
+    ];
+    let missing = bits(0x0fff_ffff_ffff_ffff);
+    for (operation, id) in table {
+        let before = world.state.clone();
+        let theirs = world.as_caller(stranger(), operation.clone()).unwrap_err();
+        assert_eq!(world.state, before);
+        assert!(
+            matches!(theirs.code, Code::NotFound | Code::ReferenceNotFound),
+            "{operation:?}: {theirs:?}"
+        );
+        // The same request about an id that nobody has gives the same words.
+        assert_eq!(theirs.message.replace(&id, "ID"), {
+            let kind = theirs.resource;
+            OpError::not_found(kind, missing)
+                .message
+                .replace(&missing.to_string(), "ID")
+        });
+        assert_eq!(theirs.private, None);
+    }
+    // Names of others are free.
+    world
+        .as_caller(stranger(), create_vpc(Some("alpha"), PrefixManagement::Auto))
+        .unwrap();
+    assert_eq!(
+        world.refusal(create_vpc(Some("alpha"), PrefixManagement::Auto)),
+        Code::DuplicateName
+    );
+}
+
+#[test]
+fn only_isthmus_itself_reports_status_and_makes_accounts() {
+    let Scene {
+        mut world, gateway, ..
+    } = scene();
+    let account = Operation::CreateAccount(CreateAccount {
+        account: AccountId(bits(77)),
+        name: name("evil"),
+        user: UserId(bits(78)),
+        user_name: name("evil"),
+        api_key_hash: [9; 32],
+    });
+    let status = Operation::RecordStatus(vec![StatusUpdate::VpnGateway {
+        gateway,
+        status: GatewayStatus::Available,
+    }]);
+    for operation in [
+        account.clone(),
+        status,
+        Operation::FinishDeletion(HostFindings::default()),
+    ] {
+        assert_eq!(world.refusal(operation), Code::NotPermitted);
+    }
+    let before = world.state.clone();
+    let nobody = world.as_caller(caller(0xdead), create_vpc(None, PrefixManagement::Auto));
+    assert_eq!(nobody.unwrap_err().code, Code::NotPermitted);
+    assert_eq!(world.state, before);
+
+    world.as_caller(system(), account.clone()).unwrap();
+    let Operation::CreateAccount(mut again) = account else {
+        unreachable!()
+    };
+    assert_eq!(
+        world
+            .as_caller(system(), Operation::CreateAccount(again.clone()))
+            .unwrap_err()
+            .code,
+        Code::DuplicateName
+    );
+    again.name = name("other");
+    let refused = world
+        .as_caller(system(), Operation::CreateAccount(again.clone()))
+        .unwrap_err();
+    assert_eq!(
+        (refused.code, refused.resource),
+        (Code::InUse, ResourceKind::Account)
+    );
+    (again.account, again.user) = (AccountId(bits(79)), UserId(bits(80)));
+    let refused = world
+        .as_caller(system(), Operation::CreateAccount(again))
+        .unwrap_err();
+    assert_eq!(
+        (refused.code, refused.resource),
+        (Code::InUse, ResourceKind::ApiKey)
+    );
+}
+
+#[test]
+fn address_prefixes_are_checked() {
+    let Scene { mut world, vpc, .. } = scene();
+    let table = [
+        ("10.1.0.0/16", 1, Code::CidrOverlap),
+        ("10.1.128.0/20", 2, Code::CidrOverlap),
+        ("10.0.0.0/8", 1, Code::CidrNotValid),
+        ("10.0.0.0/9", 1, Code::CidrOverlap),
+        ("10.128.0.0/30", 1, Code::CidrNotValid),
+        ("127.0.0.0/9", 1, Code::CidrNotValid),
+        ("161.26.4.0/24", 1, Code::CidrNotValid),
+        ("161.0.0.0/9", 1, Code::CidrNotValid),
+        ("166.8.0.0/14", 1, Code::CidrNotValid),
+        ("166.11.255.0/24", 1, Code::CidrNotValid),
+        ("169.254.0.0/17", 1, Code::CidrNotValid),
+        ("224.0.0.0/9", 1, Code::CidrNotValid),
+        ("239.1.0.0/16", 1, Code::CidrNotValid),
+        ("2001:db8::/32", 1, Code::CidrNotValid),
+        ("10.9.0.0/16", 7, Code::ReferenceNotFound),
+    ];
+    for (range, zone, code) in table {
+        assert_eq!(
+            world.refusal(create_prefix(vpc, range, zone, false)),
+            code,
+            "{range}"
+        );
+    }
+    assert_eq!(
+        world.refusal(create_prefix(vpc, "10.9.0.0/16", 1, true)),
+        Code::DefaultPrefixExists
+    );
+    for (range, zone) in [("10.128.0.0/9", 1), ("192.168.1.0/29", 2)] {
+        world.run(create_prefix(vpc, range, zone, false)).unwrap();
+    }
+    let prefixes: Vec<_> = world.state.prefixes_of(vpc).cloned().collect();
+    let second = prefixes
+        .iter()
+        .find(|prefix| prefix.cidr == cidr("10.128.0.0/9"))
+        .unwrap();
+    let first = prefixes.iter().find(|prefix| prefix.is_default).unwrap();
+    let update = |prefix: AddressPrefixId, name: Option<ResourceName>, is_default| {
+        Operation::UpdateAddressPrefix(UpdateAddressPrefix {
+            vpc,
+            prefix,
+            name,
+            is_default,
+        })
+    };
+    assert_eq!(
+        world.refusal(update(second.id, None, Some(true))),
+        Code::DefaultPrefixExists
+    );
+    assert_eq!(
+        world.refusal(update(second.id, Some(first.meta.name.clone()), None)),
+        Code::DuplicateName
+    );
+    world.run(update(first.id, None, Some(false))).unwrap();
+    world.run(update(second.id, None, Some(true))).unwrap();
+    assert_eq!(
+        world.refusal(Operation::DeleteAddressPrefix {
+            vpc,
+            prefix: first.id
+        }),
+        Code::InUseBySubnet
+    );
+    world
+        .run(Operation::DeleteAddressPrefix {
+            vpc,
+            prefix: second.id,
+        })
+        .unwrap();
+}
+
+#[test]
+fn subnets_are_checked() {
+    let Scene { mut world, vpc, .. } = scene();
+    world.run(create_prefix(vpc, "10.5.0.0/16", 2, false)).unwrap();
+    let with = |range: SubnetRange, in_zone: Option<u8>| {
+        Operation::CreateSubnet(CreateSubnet {
+            vpc,
+            range,
+            zone: in_zone.map(zone),
+            name: None,
+            resource_group: None,
+        })
+    };
+    let range = |text: &str| SubnetRange::Cidr(cidr(text));
+    let table = [
+        (range("10.1.0.0/24"), None, Code::CidrOverlap),
+        (range("10.1.0.128/25"), None, Code::CidrOverlap),
+        (range("10.1.0.0/16"), None, Code::CidrOverlap),
+        (range("10.2.0.0/24"), None, Code::NotInAddressPrefix),
+        (range("10.0.0.0/15"), None, Code::NotInAddressPrefix),
+        (range("10.1.1.0/30"), None, Code::CidrNotValid),
+        (range("10.0.0.0/8"), None, Code::CidrNotValid),
+        (range("2001:db8::/64"), None, Code::CidrNotValid),
+        (range("10.1.1.0/24"), Some(2), Code::ScopeMismatch),
+        (range("10.1.1.0/24"), Some(9), Code::ReferenceNotFound),
+        (SubnetRange::Count(0), Some(1), Code::InvalidField),
+        (SubnetRange::Count(4), Some(1), Code::InvalidField),
+        (SubnetRange::Count(100), Some(1), Code::InvalidField),
+        (SubnetRange::Count(1 << 25), Some(1), Code::InvalidField),
+        (SubnetRange::Count(1 << 31), Some(1), Code::InvalidField),
+        (SubnetRange::Count(256), None, Code::MissingField),
+        (SubnetRange::Count(256), Some(2), Code::NoDefaultPrefix),
+        (SubnetRange::Count(256), Some(3), Code::NoDefaultPrefix),
+        (SubnetRange::Count(1 << 16), Some(1), Code::AddressesExhausted),
+        (SubnetRange::Count(1 << 24), Some(1), Code::AddressesExhausted),
+    ];
+    for (range, zone, code) in table {
+        assert_eq!(world.refusal(with(range, zone)), code, "{range:?} {zone:?}");
+    }
+    let Outcome::Subnet(carved) = world.run(with(SubnetRange::Count(512), Some(1))).unwrap() else {
+        panic!()
+    };
+    assert_eq!(carved.cidr, cidr("10.1.2.0/23"));
+    let taken = carved.common.name.as_str().to_owned();
+    assert_eq!(
+        world.refusal(create_subnet(vpc, "10.1.9.0/24", Some(&taken))),
+        Code::DuplicateName
+    );
+    // Of a failed update nothing stays.
+    let other = world.subnet(vpc, "10.1.9.0/24");
+    let rename = Operation::UpdateSubnet {
+        subnet: other,
+        name: Some(name(&taken)),
+    };
+    assert_eq!(world.refusal(rename), Code::DuplicateName);
+}
+
+#[test]
+fn instances_are_checked() {
+    let Scene {
+        mut world,
+        vpc,
+        subnet,
+        ..
+    } = scene();
+    let elsewhere = world.vpc("beta");
+    let group_elsewhere = elsewhere.default_security_group.id;
+    let group = world.state.vpc(vpc).unwrap().default_security_group;
+    let taken = world.instance(subnet, "box");
+    let mut tap = new_instance(subnet, None);
+    tap.interface.attachment = InterfaceAttachment::Tap {
+        interface: "tap0".to_owned(),
+    };
+    world.run(Operation::CreateInstance(tap.clone())).unwrap();
+    world.run(create_prefix(vpc, "10.5.0.0/16", 2, false)).unwrap();
+    let gateway_held = world.gateway_view(world.state.vpn_gateways().next().unwrap().id);
+
+    let change = |change: &dyn Fn(&mut CreateInstance)| {
+        let mut new = new_instance(subnet, None);
+        change(&mut new);
+        Operation::CreateInstance(new)
+    };
+    let at = |address: &str| {
+        let address = ip(address);
+        change(&move |new| new.interface.address = Some(address))
+    };
+    let attached =
+        |attachment: InterfaceAttachment| change(&move |new| new.interface.attachment = attachment.clone());
+    let handed = |namespace: &str, interface: &str| {
+        attached(InterfaceAttachment::HandOver {
+            namespace: namespace.to_owned(),
+            interface: interface.to_owned(),
+        })
+    };
+    let table = [
+        (change(&|new| new.name = Some(name("box"))), Code::DuplicateName),
+        (change(&|new| new.zone = zone(2)), Code::ScopeMismatch),
+        (change(&|new| new.vpc = Some(elsewhere.id)), Code::ScopeMismatch),
+        (change(&|new| new.profile = String::new()), Code::InvalidField),
+        (change(&|new| new.image = "x".repeat(256)), Code::InvalidField),
+        (
+            change(&|new| new.interface.security_groups = vec![group_elsewhere]),
+            Code::ScopeMismatch,
+        ),
+        (
+            change(&|new| new.interface.security_groups = vec![group, group]),
+            Code::InvalidField,
+        ),
+        (at("10.1.0.0"), Code::AddressNotUsable),
+        (at("10.1.0.1"), Code::AddressNotUsable),
+        (at("10.1.0.3"), Code::AddressNotUsable),
+        (at("10.1.0.255"), Code::AddressNotUsable),
+        (at("10.1.1.4"), Code::AddressNotUsable),
+        (at(&taken.interface.address.to_string()), Code::AddressInUse),
+        (
+            at(&gateway_held.members[1].private_address.to_string()),
+            Code::AddressInUse,
+        ),
+        (attached(tap.interface.attachment.clone()), Code::DuplicateName),
+        (handed("", "eth0"), Code::InvalidField),
+        (handed("../proc", "eth0"), Code::InvalidField),
+        (handed("..", "eth0"), Code::InvalidField),
+        (handed("box", ""), Code::InvalidField),
+        (handed("box", "sixteen-letters-"), Code::InvalidField),
+        (handed("box", "a/b"), Code::InvalidField),
+        (handed("box", "a b"), Code::InvalidField),
+        (handed("box", "a:b"), Code::InvalidField),
+        (
+            attached(InterfaceAttachment::Tap {
+                interface: "tap%d".to_owned(),
+            }),
+            Code::InvalidField,
+        ),
+    ];
+    for (operation, code) in table {
+        assert_eq!(world.refusal(operation.clone()), code, "{operation:?}");
+    }
+    world.run(handed("box", "eth0")).unwrap();
+    assert_eq!(world.refusal(handed("box", "eth0")), Code::DuplicateName);
+    world.run(handed("box2", "eth0")).unwrap();
+    world.run(at("10.1.0.254")).unwrap();
+}
+
+#[test]
+fn a_full_subnet_takes_no_more_instances_and_no_gateway() {
+    let mut world = World::new(Settings::default());
+    let vpc = world.vpc_with_prefix("alpha", "10.1.0.0/16");
+    let tiny = world.subnet(vpc, "10.1.0.0/29");
+    for number in 0..3 {
+        world.instance(tiny, &format!("box-{number}"));
+    }
+    assert_eq!(world.subnet_view(tiny).available_addresses, 0);
+    let error = error_of(&mut world, create_instance(tiny, None));
+    assert_eq!(
+        (error.code, error.resource),
+        (Code::AddressesExhausted, ResourceKind::Subnet)
+    );
+    // Eight are needed: a /29 has three, a /28 eleven.
+    let other = world.subnet(vpc, "10.1.0.8/29");
+    let error = error_of(&mut world, create_gateway(other, None));
+    assert_eq!(
+        (error.code, error.resource),
+        (Code::AddressesExhausted, ResourceKind::Subnet)
+    );
+    let small = world.subnet(vpc, "10.1.0.16/28");
+    world.gateway(small);
+    assert_eq!(world.subnet_view(small).available_addresses, 3);
+    assert_eq!(
+        world.refusal(create_gateway(small, None)),
+        Code::AddressesExhausted
+    );
+}
+
+#[test]
+fn an_empty_public_pool_is_told() {
+    let mut world = World::new(Settings {
+        // Two host addresses, of which the router has one.
+        public_pool: cidr("203.0.113.0/30"),
+        ..Settings::default()
+    });
+    let vpc = world.vpc_with_prefix("alpha", "10.1.0.0/16");
+    let subnet = world.subnet(vpc, "10.1.0.0/24");
+    let gateway = world.gateway(subnet);
+    assert_eq!(gateway.public_address, ip("203.0.113.2"));
+    for operation in [create_gateway(subnet, None), create_instance(subnet, None)] {
+        let error = error_of(&mut world, operation);
+        assert_eq!(
+            (error.code, error.resource),
+            (Code::AddressesExhausted, ResourceKind::PublicAddress)
+        );
+    }
+}
+
+#[test]
+fn gateways_need_an_address_for_each_member() {
+    let Scene {
+        mut world, subnet, ..
+    } = scene();
+    for reserved_addresses in [0, 1] {
+        let new = CreateVpnGateway {
+            subnet,
+            name: None,
+            resource_group: None,
+            reserved_addresses,
+        };
+        assert_eq!(
+            world.refusal(Operation::CreateVpnGateway(new)),
+            Code::InvalidField
+        );
+    }
+    let first = world.gateway(subnet);
+    let taken = first.common.name.as_str();
+    assert_eq!(
+        world.refusal(create_gateway(subnet, Some(taken))),
+        Code::DuplicateName
+    );
+}
+
+#[test]
+fn shared_keys_are_checked_and_never_echoed() {
+    let Scene {
+        mut world, gateway, ..
+    } = scene();
+    let bad = [
+        "",
+        "12345",
+        "0x123456",
+        "0s123456",
+        "white space",
+        "semi;colon",
+        "quote\"quote",
+        "umlaut\u{e4}\u{e4}",
+        "new\nline",
+        "tab\ttab",
+        "slash/slash",
+    ];
+    let long = "k".repeat(129);
+    let connection = world
+        .connection(new_connection(gateway, &["10.1.0.0/24"], &["10.2.0.0/24"]))
+        .id;
+    for text in bad.into_iter().chain([long.as_str()]) {
+        let mut new = new_connection(gateway, &["10.1.0.0/24"], &["10.3.0.0/24"]);
+        new.psk = Secret::new(text.to_owned());
+        let mut update = no_update(gateway, connection);
+        update.psk = Some(Secret::new(text.to_owned()));
+        for operation in [
+            Operation::CreateVpnConnection(new),
+            Operation::UpdateVpnConnection(update),
+        ] {
+            let error = error_of(&mut world, operation);
+            assert_eq!(
+                (error.code, error.field.as_deref()),
+                (Code::InvalidField, Some("psk")),
+                "{text:?}"
+            );
+            assert_eq!(error.value, None);
+            assert!(text.is_empty() || !format!("{error:?}").contains(text));
+        }
+    }
+    let longest = "k".repeat(128);
+    for (number, text) in ["123456", &longest, "0X123456", "0S-+&!@#$%^*(),.:_"]
+        .into_iter()
+        .enumerate()
+    {
+        let mut new = new_connection(
+            gateway,
+            &["10.1.0.0/24"],
+            &[&format!("10.{}.0.0/16", 20 + number)],
+        );
+        new.psk = Secret::new(text.to_owned());
+        assert_eq!(world.connection(new).psk.reveal(), text);
+    }
+}
+
+#[test]
+fn connections_are_checked() {
+    let Scene {
+        mut world,
+        vpc,
+        gateway,
+        ..
+    } = scene();
+    world.run(create_prefix(vpc, "10.5.0.0/16", 2, false)).unwrap();
+    let own = world.gateway_view(gateway).public_address;
+    let other_subnet = world.subnet(vpc, "10.5.0.0/24");
+    let other_gateway = world.available_gateway(other_subnet);
+    let mut first = new_connection(gateway, &["10.1.0.0/24"], &["10.2.0.0/16"]);
+    first.name = Some(name("first"));
+    world.connection(first);
+
+    let with = |local: &[&str], peer: &[&str]| new_connection(gateway, local, peer);
+    let change = |change: &dyn Fn(&mut CreateVpnConnection)| {
+        let mut new = with(&["10.1.0.0/24"], &["10.3.0.0/16"]);
+        change(&mut new);
+        new
+    };
+    let dpd = |interval: u32, timeout: u32| {
+        change(&move |new| {
+            new.dead_peer_detection = DeadPeerDetection {
+                action: DeadPeerAction::Hold,
+                interval,
+                timeout,
+            };
+        })
+    };
+    let peer = |peer: PeerAddress| change(&move |new| new.peer = peer.clone());
+    let at = |text: &str| peer(PeerAddress::Address(text.parse().unwrap()));
+    let fqdn = |text: &str| peer(PeerAddress::Fqdn(text.to_owned()));
+    let table = [
+        (with(&[], &["10.3.0.0/16"]), Code::MissingField, "local_cidrs"),
+        (with(&["10.1.0.0/24"], &[]), Code::MissingField, "peer_cidrs"),
+        (
+            with(&["10.1.0.0/24", "10.1.0.0/24"], &["10.3.0.0/16"]),
+            Code::CidrRepeated,
+            "local_cidrs[1]",
+        ),
+        (
+            with(&["10.1.0.0/24"], &["10.3.0.0/16", "10.3.0.0/16"]),
+            Code::CidrRepeated,
+            "peer_cidrs[1]",
+        ),
+        (
+            with(&["2001:db8::/64"], &["10.3.0.0/16"]),
+            Code::CidrNotValid,
+            "local_cidrs[0]",
+        ),
+        (
+            with(&["10.1.0.0/24"], &["10.3.0.0/16", "2001:db8::/64"]),
+            Code::CidrNotValid,
+            "peer_cidrs[1]",
+        ),
+        (
+            with(&["10.1.0.0/24", "10.1.0.0/25"], &["10.3.0.0/16"]),
+            Code::CidrOverlap,
+            "local_cidrs[1]",
+        ),
+        (
+            with(&["10.1.0.0/24"], &["10.1.0.0/24"]),
+            Code::CidrOverlap,
+            "local_cidrs[0]",
+        ),
+        (
+            with(&["10.1.0.0/24"], &["10.0.0.0/8"]),
+            Code::CidrOverlap,
+            "local_cidrs[0]",
+        ),
+        (
+            with(&["10.1.0.0/24"], &["10.3.0.0/16", "10.2.7.0/24"]),
+            Code::CidrOverlap,
+            "peer_cidrs[1]",
+        ),
+        (
+            with(&["10.1.0.0/24"], &["0.0.0.0/0"]),
+            Code::CidrOverlap,
+            "peer_cidrs[0]",
+        ),
+        (
+            change(&|new| new.name = Some(name("first"))),
+            Code::DuplicateName,
+            "name",
+        ),
+        (at("0.0.0.0"), Code::InvalidField, "peer"),
+        (at("224.0.0.1"), Code::InvalidField, "peer"),
+        (at("255.255.255.255"), Code::InvalidField, "peer"),
+        (at("127.0.0.1"), Code::InvalidField, "peer"),
+        (at(&own.to_string()), Code::InvalidField, "peer"),
+        (
+            peer(PeerAddress::Address(IpAddr::V6(Ipv6Addr::LOCALHOST))),
+            Code::InvalidField,
+            "peer",
+        ),
+        (fqdn(""), Code::InvalidField, "peer"),
+        (fqdn("-a.example"), Code::InvalidField, "peer"),
+        (fqdn("a..example"), Code::InvalidField, "peer"),
+        (dpd(0, 10), Code::InvalidField, "dead_peer_detection.interval"),
+        (
+            dpd(86_400, 86_400),
+            Code::InvalidField,
+            "dead_peer_detection.interval",
+        ),
+        (dpd(1, 1), Code::InvalidField, "dead_peer_detection.timeout"),
+        (dpd(2, 86_400), Code::InvalidField, "dead_peer_detection.timeout"),
+        (dpd(11, 10), Code::InvalidField, "dead_peer_detection.interval"),
+        (
+            change(&|new| new.local_identity = Some(Identity::KeyId(vec![]))),
+            Code::InvalidField,
+            "local_identity",
+        ),
+        (
+            change(&|new| new.peer_identity = Some(Identity::Fqdn("a b".to_owned()))),
+            Code::InvalidField,
+            "peer_identity",
+        ),
+    ];
+    for (new, code, field) in table {
+        let text = format!("{new:?}");
+        let error = error_of(&mut world, Operation::CreateVpnConnection(new));
+        assert_eq!(
+            (error.code, error.field.as_deref()),
+            (code, Some(field)),
+            "{text}"
+        );
+    }
+    // Peer ranges are the VPC's, not the gateway's.
+    let elsewhere = new_connection(other_gateway, &["10.5.0.0/24"], &["10.2.255.0/24"]);
+    assert_eq!(
+        world.refusal(Operation::CreateVpnConnection(elsewhere)),
+        Code::CidrOverlap
+    );
+    // What is allowed: the service ranges as local, a name as peer, the limits of dead-peer detection.
+    world.connection(with(&["166.8.0.0/14", "161.26.0.0/16"], &["10.3.0.0/16"]));
+    let mut named = new_connection(other_gateway, &["10.5.0.0/24"], &["10.4.0.0/16"]);
+    named.peer = PeerAddress::Fqdn("vpn.example.com".to_owned());
+    named.dead_peer_detection = DeadPeerDetection {
+        action: DeadPeerAction::None,
+        interval: 1,
+        timeout: 86_399,
+    };
+    let view = world.connection(named);
+    assert_eq!(view.peer_identity, Identity::Fqdn("vpn.example.com".to_owned()));
+}
+
+#[test]
+fn all_of_ipv4_may_be_a_peer_range() {
+    let Scene {
+        mut world, gateway, ..
+    } = scene();
+    let view = world.connection(new_connection(gateway, &["10.1.0.0/24"], &["0.0.0.0/0"]));
+    let add = |side, range: &str| Operation::AddConnectionCidr {
+        gateway,
+        connection: view.id,
+        side,
+        cidr: cidr(range),
+    };
+    world.run(add(Side::Local, "10.1.1.0/24")).unwrap();
+    assert_eq!(world.refusal(add(Side::Peer, "10.1.1.128/25")), Code::CidrOverlap);
+    assert_eq!(
+        world.refusal(Operation::CreateVpnConnection(new_connection(
+            gateway,
+            &["10.1.0.0/24"],
+            &["172.16.0.0/16"]
+        ))),
+        Code::CidrOverlap
+    );
+}
+
+#[test]
+fn ranges_of_a_connection_are_added_and_removed_one_by_one() {
+    let Scene {
+        mut world, gateway, ..
+    } = scene();
+    let connection = world.connection(new_connection(gateway, &["10.1.0.0/24"], &["10.2.0.0/24"]));
+    let other = world.connection(new_connection(gateway, &["10.1.0.0/24"], &["10.7.0.0/16"]));
+    let id = connection.id;
+    let add = |side, range: &str| Operation::AddConnectionCidr {
+        gateway,
+        connection: id,
+        side,
+        cidr: cidr(range),
+    };
+    let remove = |side, range: &str| Operation::RemoveConnectionCidr {
+        gateway,
+        connection: id,
+        side,
+        cidr: cidr(range),
+    };
+    let added = |addition| Ok(Outcome::CidrAdded(addition));
+    assert_eq!(world.run(add(Side::Peer, "10.2.1.0/24")), added(Addition::Added));
+    assert_eq!(
+        world.run(add(Side::Peer, "10.2.1.0/24")),
+        added(Addition::AlreadyThere)
+    );
+    assert_eq!(
+        world.run(add(Side::Local, "10.1.0.0/24")),
+        added(Addition::AlreadyThere)
+    );
+    let table = [
+        (add(Side::Local, "10.1.0.128/25"), Code::CidrOverlap),
+        (add(Side::Local, "10.2.1.0/25"), Code::CidrOverlap),
+        (add(Side::Peer, "10.1.0.0/25"), Code::CidrOverlap),
+        (add(Side::Peer, "10.7.3.0/24"), Code::CidrOverlap),
+        (add(Side::Peer, "2001:db8::/64"), Code::CidrNotValid),
+        (remove(Side::Peer, "10.2.1.0/25"), Code::CidrNotFound),
+        (remove(Side::Local, "10.2.1.0/24"), Code::CidrNotFound),
+        (remove(Side::Local, "10.1.0.0/24"), Code::LastCidr),
+    ];
+    for (operation, code) in table {
+        assert_eq!(world.refusal(operation.clone()), code, "{operation:?}");
+    }
+    assert_eq!(world.run(remove(Side::Peer, "10.2.0.0/24")), Ok(Outcome::Done));
+    let ask = |side, range: &str| Query::ConnectionCidr {
+        gateway,
+        connection: id,
+        side,
+        cidr: cidr(range),
+    };
+    assert_eq!(world.ask(ask(Side::Peer, "10.2.1.0/24")), Ok(Outcome::Done));
+    assert_eq!(
+        world.ask(ask(Side::Peer, "10.2.0.0/24")).unwrap_err().code,
+        Code::CidrNotFound
+    );
+    let view = world.connection_view(gateway, id);
+    assert_eq!(view.peer_cidrs, [cidr("10.2.1.0/24")]);
+    assert_eq!(view.common.version, 3);
+    assert_eq!(world.connection_view(gateway, other.id).common.version, 1);
+}
+
+#[test]
+fn updates_of_connections_are_checked() {
+    let Scene {
+        mut world, gateway, ..
+    } = scene();
+    let connection = world.connection(new_connection(gateway, &["10.1.0.0/24"], &["10.2.0.0/24"]));
+    let other = world.connection(new_connection(gateway, &["10.1.0.0/24"], &["10.3.0.0/24"]));
+    let change = |change: &dyn Fn(&mut UpdateVpnConnection)| {
+        let mut update = no_update(gateway, connection.id);
+        change(&mut update);
+        Operation::UpdateVpnConnection(update)
+    };
+    let taken = other.common.name.clone();
+    let dpd = |interval, timeout| DeadPeerDetectionPatch {
+        action: None,
+        interval,
+        timeout,
+    };
+    let table = [
+        (
+            change(&|update| update.if_match = Some(2)),
+            Code::PreconditionFailed,
+        ),
+        (
+            change(&|update| update.name = Some(taken.clone())),
+            Code::DuplicateName,
+        ),
+        (
+            change(&|update| update.peer = Some(PeerAddress::Fqdn("a.example".to_owned()))),
+            Code::InvalidField,
+        ),
+        (
+            change(&|update| update.dead_peer_detection = Some(dpd(Some(11), None))),
+            Code::InvalidField,
+        ),
+        (
+            change(&|update| update.dead_peer_detection = Some(dpd(None, Some(1)))),
+            Code::InvalidField,
+        ),
+        (
+            change(&|update| update.ike_policy = Some(Some(IkePolicyId(bits(5))))),
+            Code::ReferenceNotFound,
+        ),
+    ];
+    for (operation, code) in table {
+        assert_eq!(world.refusal(operation.clone()), code, "{operation:?}");
+    }
+    // An empty change is no change.
+    let before = world.state.clone();
+    world.run(change(&|update| update.if_match = Some(1))).unwrap();
+    world
+        .run(change(&|update| update.psk = Some(connection.psk.clone())))
+        .unwrap();
+    assert_eq!(world.state, before);
+    world
+        .run(change(&|update| {
+            update.psk = Some(Secret::new("another-key".to_owned()));
+            update.peer = Some(PeerAddress::Address("198.51.100.9".parse().unwrap()));
+            update.admin_state_up = Some(false);
+        }))
+        .unwrap();
+    let view = world.connection_view(gateway, connection.id);
+    assert_eq!(view.psk.reveal(), "another-key");
+    assert_eq!(view.peer_identity, Identity::Address(ip("198.51.100.9")));
+    assert_eq!(view.common.version, 2);
+    invariants::check(&world.state);
+}
+
+#[test]
+fn policies_are_checked() {
+    let Scene { mut world, .. } = scene();
+    let ike = |change: &dyn Fn(&mut CreateIkePolicy)| {
+        let mut new = ike_policy(IkeVersion::V2);
+        change(&mut new);
+        Operation::CreateIkePolicy(new)
+    };
+    let ipsec = |change: &dyn Fn(&mut CreateIpsecPolicy)| {
+        let mut new = ipsec_policy();
+        change(&mut new);
+        Operation::CreateIpsecPolicy(new)
+    };
+    use Encryption::{Aes128Cbc, Aes128Gcm16, Aes256Cbc, Aes256Gcm16};
+    use Integrity::{HmacSha1_96, HmacSha2_256_128};
+    let table = [
+        (ike(&|new| new.encryption.clear()), Code::MissingField),
+        (ike(&|new| new.integrity.clear()), Code::MissingField),
+        (ike(&|new| new.dh.clear()), Code::MissingField),
+        (
+            ike(&|new| new.encryption = vec![Aes128Cbc, Aes128Cbc]),
+            Code::InvalidField,
+        ),
+        (
+            ike(&|new| new.integrity = vec![HmacSha1_96, HmacSha1_96]),
+            Code::InvalidField,
+        ),
+        (
+            ike(&|new| new.dh = vec![PolicyGroup(14), PolicyGroup(14)]),
+            Code::InvalidField,
+        ),
+        (ike(&|new| new.dh = vec![PolicyGroup(1)]), Code::InvalidField),
+        (ike(&|new| new.dh = vec![PolicyGroup(25)]), Code::InvalidField),
+        (ike(&|new| new.key_lifetime = 1_799), Code::InvalidField),
+        (ike(&|new| new.key_lifetime = 86_401), Code::InvalidField),
+        (
+            ike(&|new| {
+                new.version = IkeVersion::V1;
+                new.encryption = vec![Aes128Cbc, Aes256Cbc];
+            }),
+            Code::InvalidField,
+        ),
+        (
+            ike(&|new| {
+                new.version = IkeVersion::V1;
+                new.encryption = vec![Aes128Gcm16];
+            }),
+            Code::InvalidField,
+        ),
+        (ipsec(&|new| new.encryption.clear()), Code::MissingField),
+        (ipsec(&|new| new.integrity.clear()), Code::MissingField),
+        (
+            ipsec(&|new| new.encryption = vec![Aes128Gcm16, Aes256Gcm16]),
+            Code::InvalidField,
+        ),
+        (
+            ipsec(&|new| {
+                new.encryption = vec![Aes128Gcm16, Aes128Cbc];
+                new.integrity.clear();
+            }),
+            Code::MissingField,
+        ),
+        (ipsec(&|new| new.pfs = vec![PolicyGroup(3)]), Code::InvalidField),
+        (ipsec(&|new| new.key_lifetime = 0), Code::InvalidField),
+    ];
+    for (operation, code) in table {
+        assert_eq!(world.refusal(operation.clone()), code, "{operation:?}");
+    }
+    let good = [
+        ike(&|new| new.dh = [2, 5, 14, 15, 20, 24, 31].map(PolicyGroup).to_vec()),
+        ike(&|new| new.key_lifetime = 1_800),
+        ipsec(&|new| {
+            new.encryption = vec![Aes128Gcm16, Aes256Gcm16];
+            new.integrity.clear();
+        }),
+        ipsec(&|new| {
+            new.encryption = vec![Aes128Gcm16, Aes128Cbc];
+            new.integrity = vec![HmacSha2_256_128];
+            new.key_lifetime = 86_400;
+        }),
+    ];
+    for operation in good {
+        world.run(operation).unwrap();
+    }
+    let mut named = ike_policy(IkeVersion::V2);
+    named.name = Some(name("mine"));
+    world.run(Operation::CreateIkePolicy(named.clone())).unwrap();
+    assert_eq!(
+        world.refusal(Operation::CreateIkePolicy(named)),
+        Code::DuplicateName
+    );
+    // The same name for the other kind of policy is another name.
+    world.run(ipsec(&|new| new.name = Some(name("mine")))).unwrap();
+}
+
+#[test]
+fn ikev1_takes_single_values_only() {
+    let Scene {
+        mut world, gateway, ..
+    } = scene();
+    let old = world.ike_policy(IkeVersion::V1);
+    let new = world.ike_policy(IkeVersion::V2);
+    let single = world.ipsec_policy(ipsec_policy());
+    let mut several = ipsec_policy();
+    several.encryption.push(Encryption::Aes256Cbc);
+    let several = world.ipsec_policy(several);
+    let with = |ike, ipsec| {
+        let mut connection = new_connection(gateway, &["10.1.0.0/24"], &["10.2.0.0/24"]);
+        connection.ike_policy = ike;
+        connection.ipsec_policy = ipsec;
+        connection
+    };
+    assert_eq!(
+        world.refusal(Operation::CreateVpnConnection(with(Some(old), None))),
+        Code::MissingField
+    );
+    assert_eq!(
+        world.refusal(Operation::CreateVpnConnection(with(Some(old), Some(several)))),
+        Code::InvalidField
+    );
+    let connection = world.connection(with(Some(old), Some(single))).id;
+    // Neither policy can be made to contradict the other while they are used together.
+    let widen = Operation::UpdateIpsecPolicy(UpdateIpsecPolicy {
+        policy: single,
+        name: None,
+        encryption: None,
+        integrity: None,
+        pfs: Some(vec![PolicyGroup(14), PolicyGroup(19)]),
+        key_lifetime: None,
+    });
+    let error = error_of(&mut world, widen.clone());
+    assert_eq!(
+        (error.code, error.field.as_deref()),
+        (Code::InvalidField, Some("pfs"))
+    );
+    let mut update = no_update(gateway, connection);
+    update.ipsec_policy = Some(None);
+    assert_eq!(
+        world.refusal(Operation::UpdateVpnConnection(update.clone())),
+        Code::MissingField
+    );
+    update.ike_policy = Some(Some(new));
+    world.run(Operation::UpdateVpnConnection(update)).unwrap();
+    world.run(widen).unwrap();
+    let downgrade = Operation::UpdateIkePolicy(UpdateIkePolicy {
+        policy: new,
+        name: None,
+        version: Some(IkeVersion::V1),
+        encryption: None,
+        integrity: None,
+        dh: None,
+        key_lifetime: None,
+    });
+    let error = error_of(&mut world, downgrade);
+    assert_eq!(
+        (error.code, error.field.as_deref()),
+        (Code::InvalidField, Some("version"))
+    );
+}
+
+#[test]
+fn quotas_hold() {
+    let quotas = Quotas {
+        vpcs: 2,
+        address_prefixes_per_vpc: 2,
+        subnets_per_vpc: 2,
+        instances: 2,
+        vpn_gateways: 2,
+        vpn_gateways_per_zone: 1,
+        vpn_connections_per_gateway: 2,
+        cidrs_per_connection: 2,
+        cidrs_per_gateway: 3,
+        ike_policies: 1,
+        ipsec_policies: 1,
+    };
+    let Scene {
+        mut world,
+        vpc,
+        subnet,
+        gateway,
+    } = scene_with(Settings {
+        quotas,
+        ..Settings::default()
+    });
+    world.run(create_prefix(vpc, "10.5.0.0/16", 2, false)).unwrap();
+    assert_eq!(
+        world.refusal(create_prefix(vpc, "10.6.0.0/16", 2, false)),
+        Code::QuotaExceeded
+    );
+    let second = world.subnet(vpc, "10.5.0.0/24");
+    assert_eq!(
+        world.refusal(create_subnet(vpc, "10.5.1.0/24", None)),
+        Code::QuotaExceeded
+    );
+    world.instance(subnet, "one");
+    world.instance(subnet, "two");
+    assert_eq!(world.refusal(create_instance(subnet, None)), Code::QuotaExceeded);
+    // One per zone, then two in all.
+    assert_eq!(world.refusal(create_gateway(subnet, None)), Code::QuotaExceeded);
+    world.gateway(second);
+    assert_eq!(world.refusal(create_gateway(second, None)), Code::QuotaExceeded);
+    world.run(create_vpc(Some("beta"), PrefixManagement::Manual)).unwrap();
+    assert_eq!(
+        world.refusal(create_vpc(None, PrefixManagement::Manual)),
+        Code::QuotaExceeded
+    );
+    world
+        .as_caller(caller(OTHER_ACCOUNT), create_vpc(None, PrefixManagement::Manual))
+        .unwrap();
+    world.ike_policy(IkeVersion::V2);
+    assert_eq!(
+        world.refusal(Operation::CreateIkePolicy(ike_policy(IkeVersion::V2))),
+        Code::QuotaExceeded
+    );
+    world.ipsec_policy(ipsec_policy());
+    assert_eq!(
+        world.refusal(Operation::CreateIpsecPolicy(ipsec_policy())),
+        Code::QuotaExceeded
+    );
+
+    let create =
+        |local: &[&str], peer: &[&str]| Operation::CreateVpnConnection(new_connection(gateway, local, peer));
+    let three = ["10.2.0.0/24", "10.2.1.0/24", "10.2.2.0/24"];
+    let error = error_of(&mut world, create(&["10.1.0.0/24"], &three));
+    assert_eq!(
+        (error.code, error.field.as_deref()),
+        (Code::QuotaExceeded, Some("peer_cidrs"))
+    );
+    let Outcome::VpnConnection(first) = world.run(create(&["10.1.0.0/24"], &three[..2])).unwrap() else {
+        panic!()
+    };
+    let error = error_of(
+        &mut world,
+        create(&["10.1.0.0/24"], &["10.3.0.0/24", "10.3.1.0/24"]),
+    );
+    assert_eq!(
+        (error.code, error.field.as_deref()),
+        (Code::QuotaExceeded, Some("peer_cidrs"))
+    );
+    world.run(create(&["10.1.0.0/24"], &["10.3.0.0/24"])).unwrap();
+    assert_eq!(
+        world.refusal(create(&["10.1.0.0/24"], &["10.4.0.0/24"])),
+        Code::QuotaExceeded
+    );
+    let add = Operation::AddConnectionCidr {
+        gateway,
+        connection: first.id,
+        side: Side::Peer,
+        cidr: cidr("10.9.0.0/24"),
+    };
+    assert_eq!(world.refusal(add), Code::QuotaExceeded);
+    // What is gone no longer counts.
+    let delete = Operation::DeleteVpnConnection {
+        gateway,
+        connection: first.id,
+        if_match: None,
+    };
+    world.run(delete).unwrap();
+    world.run(create(&["10.1.0.0/24"], &["10.2.0.0/23"])).unwrap();
+    invariants::check(&world.state);
+}
+
+#[test]
+fn stale_versions_are_refused_and_any_version_passes() {
+    let Scene {
+        mut world,
+        vpc,
+        subnet,
+        ..
+    } = scene();
+    let rename = |to: &str, if_match| {
+        Operation::UpdateVpc(UpdateVpc {
+            vpc,
+            name: Some(name(to)),
+            if_match,
+        })
+    };
+    world.run(rename("one", Some(1))).unwrap();
+    assert_eq!(world.refusal(rename("two", Some(1))), Code::PreconditionFailed);
+    assert_eq!(
+        world.refusal(Operation::DeleteVpc(DeleteVpc {
+            vpc,
+            if_match: Some(1)
+        })),
+        Code::PreconditionFailed
+    );
+    world.run(rename("two", None)).unwrap();
+    world.run(rename("three", Some(3))).unwrap();
+    let instance = world.instance(subnet, "box").id;
+    world.report_instance(instance, InstanceStatus::Running);
+    let stop = Operation::ActOnInstance {
+        instance,
+        action: InstanceAction::Stop,
+    };
+    world.run(stop).unwrap();
+    for operation in [
+        Operation::UpdateInstance {
+            instance,
+            name: Some(name("new")),
+            if_match: Some(1),
+        },
+        Operation::DeleteInstance {
+            instance,
+            if_match: Some(1),
+        },
+    ] {
+        assert_eq!(world.refusal(operation), Code::PreconditionFailed);
+    }
+    // A status changes no version.
+    world.report_instance(instance, InstanceStatus::Stopped);
+    world
+        .run(Operation::DeleteInstance {
+            instance,
+            if_match: Some(2),
+        })
+        .unwrap();
+}
