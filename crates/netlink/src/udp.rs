@@ -199,7 +199,7 @@ impl UdpSocket {
             let mut next = libc::CMSG_FIRSTHDR(&raw const message);
             while let Some(header) = next.as_ref() {
                 let data = libc::CMSG_DATA(next);
-                let room = (header.cmsg_len as usize).saturating_sub(libc::CMSG_LEN(0) as usize);
+                let room = header.cmsg_len.saturating_sub(libc::CMSG_LEN(0) as usize);
                 match (header.cmsg_level, header.cmsg_type) {
                     (libc::SOL_UDP, libc::UDP_GRO) if room >= 4 => {
                         let size = data.cast::<libc::c_int>().read_unaligned();

@@ -123,6 +123,14 @@ impl Connection {
         }
     }
 
+    /// Removes everything from the packet plane.
+    pub(crate) fn withdraw(self, plane: &Plane) {
+        plane.remove_connection(self.handle);
+        for child in self.children.values() {
+            plane.remove_inbound(child.inbound_spi);
+        }
+    }
+
     /// Sends to another address from now on.
     pub(crate) fn move_peer(&mut self, plane: &Plane, remote: SocketAddr) {
         for child in self.children.values_mut() {

@@ -98,7 +98,7 @@ impl Gateway {
             self.endpoint.remove_connection(id, now);
             self.drain();
             if let Some(connection) = self.connections.remove(&id) {
-                self.plane.remove_connection(connection.handle);
+                connection.withdraw(&self.plane);
             }
         }
         for connection in &plan.connections {

@@ -69,7 +69,7 @@ pub enum PlaneEvent {
         /// Which attachment.
         epoch: u64,
         /// What the system said.
-        error: io::Error,
+        error: String,
     },
     /// The first authentic packet came on this inbound SA.
     FirstInbound {

@@ -62,7 +62,7 @@ impl Daemon {
     fn report(&self) -> Result<TunnelReport> {
         match self.ask(&TunnelRequest::Report)? {
             TunnelReply::Report { report } => Ok(report),
-            other => bail!("{other:?}"),
+            other @ (TunnelReply::Applied | TunnelReply::Refused { .. }) => bail!("{other:?}"),
         }
     }
 

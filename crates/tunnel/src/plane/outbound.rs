@@ -26,12 +26,16 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 const HELD_FOR: Duration = Duration::from_secs(10);
 /// Flows of one connection that may each have one packet waiting.
 const MAX_HELD: usize = 16;
+/// How long to wait before telling of a lost device again, in milliseconds.
+const TELL_AGAIN: u16 = 20;
 /// Shortest time between two "too big" messages.
 const TOO_BIG_PAUSE: Duration = Duration::from_millis(5);
 
 pub(super) struct Outbound {
     commands: CommandReceiver<OutboundCommand>,
     device: Option<Arc<Device>>,
+    // A loss that the owner's full queue did not take yet.
+    untold: Option<(u64, io::Error)>,
     read: Box<[u8]>,
     sealing: Sealing,
 }
@@ -80,6 +84,7 @@ impl Outbound {
         Self {
             commands,
             device: None,
+            untold: None,
             read: vec![0; READ_LEN].into_boxed_slice(),
             sealing: Sealing {
                 database: OutboundDatabase::new(),
@@ -103,10 +108,19 @@ impl Outbound {
             match self.device.clone() {
                 Some(device) => {
                     if let Err(error) = self.burst(&device) {
-                        self.lose(&device, error);
+                        self.device = None;
+                        self.untold = Some((device.epoch, error));
                     }
                 }
-                None => wait(&self.commands, None),
+                None => {
+                    self.tell_loss();
+                    let patience = if self.untold.is_some() {
+                        PollTimeout::from(TELL_AGAIN)
+                    } else {
+                        PollTimeout::NONE
+                    };
+                    wait(&self.commands, None, patience);
+                }
             }
         }
     }
@@ -117,7 +131,7 @@ impl Outbound {
                 Ok(len) => self.sealing.take(&self.read[..len], device),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.sealing.flush(device);
-                    wait(&self.commands, Some(device));
+                    wait(&self.commands, Some(device), PollTimeout::NONE);
                     return Ok(());
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -130,14 +144,16 @@ impl Outbound {
         Ok(())
     }
 
-    fn lose(&mut self, device: &Device, error: io::Error) {
-        self.device = None;
-        let lost = PlaneEvent::DeviceLost {
-            epoch: device.epoch,
-            error,
-        };
-        // If the queue is full the owner's own look at the namespace and device finds it.
-        self.sealing.events.try_send(lost);
+    fn tell_loss(&mut self) {
+        if let Some((epoch, error)) = &self.untold {
+            let lost = PlaneEvent::DeviceLost {
+                epoch: *epoch,
+                error: error.to_string(),
+            };
+            if self.sealing.events.try_send(lost) {
+                self.untold = None;
+            }
+        }
     }
 
     fn execute(&mut self, command: OutboundCommand) -> Pause {
@@ -348,15 +364,15 @@ impl Sealing {
 }
 
 /// Waits for a command or, with a device, for a packet.
-fn wait(commands: &CommandReceiver<OutboundCommand>, device: Option<&Device>) {
+fn wait(commands: &CommandReceiver<OutboundCommand>, device: Option<&Device>, patience: PollTimeout) {
     let command = PollFd::new(commands.as_fd(), PollFlags::POLLIN);
     // An interrupted or failed wait only means one more look.
     let _ = match device {
         Some(device) => poll(
             &mut [command, PollFd::new(device.tun.as_fd(), PollFlags::POLLIN)],
-            PollTimeout::NONE,
+            patience,
         ),
-        None => poll(&mut [command], PollTimeout::NONE),
+        None => poll(&mut [command], patience),
     };
     commands.reset();
 }
