@@ -56,7 +56,8 @@ impl Installation {
         let log = File::create(installation.log()).context("the log cannot be written")?;
         let mut up = AsyncCommand::from(installation.isthmus());
         // In a process group of its own, Ctrl-C reaches the demo alone, which then takes it down in order.
-        up.args(["up", "--realm", &format!("demo{id}"), "--listen", "127.0.0.1:0"])
+        up.args(["up", "--log", "warn"])
+            .args(["--realm", &format!("demo{id}"), "--listen", "127.0.0.1:0"])
             .stdout(log.try_clone().context("the log cannot be written")?)
             .stderr(log)
             .process_group(0);
@@ -71,7 +72,9 @@ impl Installation {
             let Ok(Some(profile)) = Profile::load(&layout.credentials()) else {
                 return Ok(Answer::NotYet("there are no credentials yet".to_owned()));
             };
-            let client = Client::new(&profile)?;
+            let Ok(client) = Client::new(&profile) else {
+                return Ok(Answer::NotYet("it has no address yet".to_owned()));
+            };
             match client.regions().await {
                 Ok(_) => Ok(Answer::Ready(Context::new(
                     client,

@@ -171,6 +171,7 @@ async fn reconnects(
         })
         .await?;
         let pinger = Pinger::open(&from.namespace, to.address, 56)?;
+        let pinger = blocking(move || silent(&pinger).map(|()| pinger)).await?;
         let deadline = Instant::now() + PATIENCE;
         let answer = tokio::task::spawn_blocking(move || pinger.until_answered(PING_INTERVAL, deadline));
         tokio::time::sleep(MISSING).await;
@@ -207,6 +208,20 @@ async fn reconnects(
         ),
     );
     Ok((first_answer, in_vain))
+}
+
+// Waits until the host has taken the connection down: until pings are not answered any more.
+fn silent(pinger: &Pinger) -> anyhow::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut unanswered = 0;
+    while unanswered < 3 {
+        ensure!(Instant::now() < deadline, "pings are still answered after the connection was deleted");
+        match pinger.once(unanswered, MISSING)? {
+            Some(_) => unanswered = 0,
+            None => unanswered += 1,
+        }
+    }
+    Ok(())
 }
 
 async fn fetch(from: &Arc<End>, to: &Arc<End>) -> anyhow::Result<Finding> {
