@@ -148,7 +148,10 @@ mod tests {
     #[test]
     fn expansion_ends_at_255_blocks() {
         assert_eq!(prf_plus(Prf::HmacSha1, b"", &[], 255 * 20).unwrap().len(), 5100);
-        assert_eq!(prf_plus(Prf::HmacSha1, b"", &[], 255 * 20 + 1), Err(PrfLengthError));
+        assert_eq!(
+            prf_plus(Prf::HmacSha1, b"", &[], 255 * 20 + 1),
+            Err(PrfLengthError)
+        );
     }
 
     #[test]

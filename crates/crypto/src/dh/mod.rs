@@ -67,11 +67,7 @@ impl PrivateKey {
             let public = key.public()?;
             (Kind::Curve(key), public)
         };
-        Ok(Self {
-            group,
-            public,
-            kind,
-        })
+        Ok(Self { group, public, kind })
     }
 
     /// The group.

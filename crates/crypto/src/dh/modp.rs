@@ -36,8 +36,8 @@ macro_rules! power {
     ($name:ident, $uint:ty, $prime:expr) => {
         fn $name(base: &[u8], exponent: &U512, bits: u32) -> Option<Zeroizing<Vec<u8>>> {
             static PARAMS: OnceLock<FixedMontyParams<{ <$uint>::LIMBS }>> = OnceLock::new();
-            let params = PARAMS
-                .get_or_init(|| FixedMontyParams::new_vartime(Odd::<$uint>::from_be_hex($prime)));
+            let params =
+                PARAMS.get_or_init(|| FixedMontyParams::new_vartime(Odd::<$uint>::from_be_hex($prime)));
             let base = <$uint>::from_be_slice(base);
             raise(params, &base, exponent, bits)
                 .map(|power| Zeroizing::new(power.to_be_bytes().as_ref().to_vec()))
@@ -64,7 +64,11 @@ fn raise<const LIMBS: usize>(
     if *base < Uint::from_u8(2) || *base > highest {
         return None;
     }
-    Some(FixedMontyForm::new(base, params).pow_bounded_exp(exponent, bits).retrieve())
+    Some(
+        FixedMontyForm::new(base, params)
+            .pow_bounded_exp(exponent, bits)
+            .retrieve(),
+    )
 }
 
 impl Modp {

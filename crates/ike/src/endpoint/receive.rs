@@ -231,7 +231,7 @@ impl Endpoint {
         }
     }
 
-    /// A request of a higher major version is told the one that we speak; other malformed bytes are not answered.
+    /// A first message of a higher major version is told the one that we speak; other malformed bytes are not answered.
     fn refuse_malformed(&mut self, local_port: u16, remote: SocketAddr, bytes: &[u8], error: DecodeError) {
         let expected = self
             .connections
@@ -259,7 +259,9 @@ impl Endpoint {
         else {
             return;
         };
-        if header.flags.contains(IkeFlags::RESPONSE) || self.host.sa_of(receiver_spi(&header)).is_some() {
+        let is_first =
+            header.flags.contains(IkeFlags::INITIATOR) && !header.flags.contains(IkeFlags::RESPONSE);
+        if !is_first || header.responder_spi != IkeSpi::ZERO {
             return;
         }
         let message = Message {

@@ -24,12 +24,15 @@ pub(crate) fn handle(context: &mut Context<'_>, sa: &mut IkeSa) {
             return;
         }
     }
-    if let State::Established(mut established) = std::mem::replace(&mut sa.state, State::Dead) {
-        let now = context.now;
-        for child in &mut established.children {
-            child.handle_timeout(now);
+    match std::mem::replace(&mut sa.state, State::Dead) {
+        State::Established(mut established) => {
+            let now = context.now;
+            for child in &mut established.children {
+                child.handle_timeout(now);
+            }
+            request::pump_or_die(context, sa, established);
         }
-        request::pump_or_die(context, sa, established);
+        other => sa.state = other,
     }
 }
 

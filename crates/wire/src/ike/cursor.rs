@@ -11,10 +11,7 @@ pub(super) struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     pub(super) const fn new(bytes: &'a [u8], element: Element) -> Self {
-        Self {
-            rest: bytes,
-            element,
-        }
+        Self { rest: bytes, element }
     }
 
     pub(super) fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {

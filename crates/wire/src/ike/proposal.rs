@@ -93,7 +93,11 @@ pub(super) fn decode_proposals(body: &[u8]) -> Result<Vec<Proposal>, DecodeError
         let more = cursor.u8()?;
         cursor.u8()?;
         let length = usize::from(cursor.u16()?);
-        let content = cursor.take(length.checked_sub(4).ok_or(DecodeError::Malformed(Element::Proposal))?)?;
+        let content = cursor.take(
+            length
+                .checked_sub(4)
+                .ok_or(DecodeError::Malformed(Element::Proposal))?,
+        )?;
         proposals.push(decode_proposal(content)?);
         match more {
             0 => break,
@@ -120,8 +124,11 @@ fn decode_proposal(content: &[u8]) -> Result<Proposal, DecodeError> {
         let more = cursor.u8()?;
         cursor.u8()?;
         let length = usize::from(cursor.u16()?);
-        let content =
-            cursor.take(length.checked_sub(4).ok_or(DecodeError::Malformed(Element::Transform))?)?;
+        let content = cursor.take(
+            length
+                .checked_sub(4)
+                .ok_or(DecodeError::Malformed(Element::Transform))?,
+        )?;
         let expected = if index + 1 == count { 0 } else { MORE_TRANSFORMS };
         if more != expected {
             return Err(DecodeError::Malformed(Element::Transform));
@@ -168,7 +175,11 @@ fn decode_transform(content: &[u8]) -> Result<Transform, DecodeError> {
 /// Appends the body of an SA payload.
 pub(super) fn encode_proposals(proposals: &[Proposal], out: &mut Vec<u8>) {
     for (index, proposal) in proposals.iter().enumerate() {
-        let more = if index + 1 == proposals.len() { 0 } else { MORE_PROPOSALS };
+        let more = if index + 1 == proposals.len() {
+            0
+        } else {
+            MORE_PROPOSALS
+        };
         let start = out.len();
         let spi_len = u8::try_from(proposal.spi.len()).unwrap_or(u8::MAX);
         let count = u8::try_from(proposal.transforms.len()).unwrap_or(u8::MAX);
@@ -176,7 +187,11 @@ pub(super) fn encode_proposals(proposals: &[Proposal], out: &mut Vec<u8>) {
         out.extend_from_slice(&[proposal.number, proposal.protocol.0, spi_len, count]);
         out.extend_from_slice(&proposal.spi);
         for (index, transform) in proposal.transforms.iter().enumerate() {
-            let more = if index + 1 == proposal.transforms.len() { 0 } else { MORE_TRANSFORMS };
+            let more = if index + 1 == proposal.transforms.len() {
+                0
+            } else {
+                MORE_TRANSFORMS
+            };
             encode_transform(transform, more, out);
         }
         fix_length(out, start);

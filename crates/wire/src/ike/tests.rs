@@ -77,7 +77,10 @@ fn chains() -> Vec<Vec<Payload>> {
                 data: vec![7; 20],
             }),
         ],
-        vec![Payload::TsInitiator(vec![v4.clone(), v6, unknown]), Payload::TsResponder(vec![v4])],
+        vec![
+            Payload::TsInitiator(vec![v4.clone(), v6, unknown]),
+            Payload::TsResponder(vec![v4]),
+        ],
         vec![
             Payload::Notify(NotifyPayload::new(NotifyType::COOKIE, vec![1; 33])),
             Payload::Notify(NotifyPayload::about_esp(NotifyType(40_000), 0xdead_beef)),
@@ -116,7 +119,11 @@ fn every_truncation_of_a_message_is_an_error() {
     for payloads in chains() {
         let bytes = encode_message(header(ExchangeType::IKE_SA_INIT), &payloads);
         for len in 0..bytes.len() {
-            assert!(Message::decode(&bytes[..len]).is_err(), "{len} of {}", bytes.len());
+            assert!(
+                Message::decode(&bytes[..len]).is_err(),
+                "{len} of {}",
+                bytes.len()
+            );
             if len >= HEADER_LEN {
                 // The same with a header that tells the shorter length.
                 let mut shorter = bytes[..len].to_vec();
@@ -198,20 +205,35 @@ fn an_encrypted_payload_inside_a_chain_is_refused() {
 #[test]
 fn limits_hold() {
     let notify = Payload::Notify(NotifyPayload::new(NotifyType::COOKIE, Vec::new()));
-    let bytes = encode_message(header(ExchangeType::INFORMATIONAL), &vec![notify.clone(); MAX_PAYLOADS]);
+    let bytes = encode_message(
+        header(ExchangeType::INFORMATIONAL),
+        &vec![notify.clone(); MAX_PAYLOADS],
+    );
     assert!(Message::decode(&bytes).is_ok());
-    let bytes = encode_message(header(ExchangeType::INFORMATIONAL), &vec![notify; MAX_PAYLOADS + 1]);
-    assert_eq!(Message::decode(&bytes), Err(DecodeError::TooMany(Element::Message)));
+    let bytes = encode_message(
+        header(ExchangeType::INFORMATIONAL),
+        &vec![notify; MAX_PAYLOADS + 1],
+    );
+    assert_eq!(
+        Message::decode(&bytes),
+        Err(DecodeError::TooMany(Element::Message))
+    );
 
     let proposal = proposals().remove(0);
     let too_many = vec![Payload::Sa(vec![proposal; MAX_PROPOSALS + 1])];
     let bytes = encode_message(header(ExchangeType::IKE_SA_INIT), &too_many);
-    assert_eq!(Message::decode(&bytes), Err(DecodeError::TooMany(Element::Proposal)));
+    assert_eq!(
+        Message::decode(&bytes),
+        Err(DecodeError::TooMany(Element::Proposal))
+    );
 
     let spis: Vec<u32> = (0..=u32::try_from(MAX_DELETE_SPIS).unwrap()).collect();
     let too_many = vec![Payload::Delete(DeletePayload::esp(&spis))];
     let bytes = encode_message(header(ExchangeType::INFORMATIONAL), &too_many);
-    assert_eq!(Message::decode(&bytes), Err(DecodeError::TooMany(Element::Delete)));
+    assert_eq!(
+        Message::decode(&bytes),
+        Err(DecodeError::TooMany(Element::Delete))
+    );
 }
 
 #[test]

@@ -1,0 +1,155 @@
+use std::time::Duration;
+
+use isthmus_ike::{ChildId, ConnectionConfig, EstablishMode};
+use isthmus_simnet::{Link, Pair, Side};
+use isthmus_types::DhGroup;
+
+use crate::{LONG, REST, child_spi, connect_with, lost, settled};
+
+#[derive(Clone, Copy, Debug)]
+enum What {
+    Child,
+    Ike,
+}
+
+fn rekey(pair: &mut Pair, side: Side, what: What) {
+    let child = in_use(pair, side);
+    pair.act(side, |endpoint, now| match what {
+        What::Child => endpoint.rekey_child(child, now),
+        What::Ike => endpoint.rekey_ike(side.connection(), now),
+    });
+}
+
+fn in_use(pair: &Pair, side: Side) -> ChildId {
+    pair.peer(side)
+        .endpoint
+        .status(side.connection())
+        .unwrap()
+        .children[0]
+        .child
+}
+
+/// Rekeys on `sides`, waits for rest and checks that the right thing is new.
+fn check(mut pair: Pair, sides: &[(Side, What)], label: &str) {
+    let before = child_spi(&pair, Side::Left);
+    for (side, what) in sides {
+        rekey(&mut pair, *side, *what);
+    }
+    pair.run_for(REST);
+    assert!(
+        pair.run_until(LONG, Pair::is_settled),
+        "{label}: {:?}",
+        pair.discord()
+    );
+    let child_too = sides.iter().any(|(_, what)| matches!(what, What::Child));
+    assert_eq!(child_spi(&pair, Side::Left) != before, child_too, "{label}");
+    assert_eq!(lost(&pair), 0, "{label}");
+    let received = pair.peer(Side::Left).received;
+    pair.run_for(Duration::from_secs(1));
+    assert!(
+        pair.peer(Side::Left).received > received,
+        "{label}: traffic has stopped"
+    );
+}
+
+const CASES: [&[(Side, What)]; 8] = [
+    &[(Side::Left, What::Child)],
+    &[(Side::Right, What::Child)],
+    &[(Side::Left, What::Ike)],
+    &[(Side::Right, What::Ike)],
+    &[(Side::Left, What::Child), (Side::Right, What::Child)],
+    &[(Side::Left, What::Ike), (Side::Right, What::Ike)],
+    &[(Side::Left, What::Ike), (Side::Right, What::Child)],
+    &[(Side::Left, What::Child), (Side::Left, What::Ike)],
+];
+
+#[test]
+fn every_rekey_loses_no_packet() {
+    for seed in 0..20 {
+        for case in CASES {
+            check(
+                settled(seed, Link::clean()),
+                case,
+                &format!("seed {seed}, {case:?}"),
+            );
+        }
+    }
+}
+
+#[test]
+fn every_rekey_survives_the_loss_of_each_datagram() {
+    for seed in 0..4 {
+        for case in CASES {
+            for number in 0..14 {
+                let mut pair = settled(seed, Link::clean());
+                pair.link.lose_number = Some(pair.sent + number);
+                check(pair, case, &format!("seed {seed}, {case:?} without {number}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_rekey_with_forward_secrecy_follows_the_group_of_the_responder() {
+    let mut pair = Pair::new(1, Link::clean());
+    connect_with(&mut pair, |side, config| {
+        config.esp_proposals[0].pfs = match side {
+            Side::Left => vec![DhGroup::X25519, DhGroup::Ecp256],
+            Side::Right => vec![DhGroup::Ecp256],
+        };
+    });
+    assert!(pair.run_until(LONG, Pair::is_settled));
+    rekey(&mut pair, Side::Left, What::Child);
+    pair.run_for(REST);
+    assert!(pair.is_settled(), "{:?}", pair.discord());
+    let status = pair
+        .peer(Side::Left)
+        .endpoint
+        .status(Side::Left.connection())
+        .unwrap();
+    assert_eq!(status.children[0].suite.pfs, Some(DhGroup::Ecp256));
+}
+
+fn short_lives(_: Side, config: &mut ConnectionConfig) {
+    config.ike_lifetime_seconds = 60;
+    config.esp_lifetime_seconds = 25;
+    config.esp_proposals[0].pfs = vec![DhGroup::X25519];
+}
+
+#[test]
+fn lifetimes_pass_unnoticed_by_traffic() {
+    for seed in 0..8 {
+        let mut pair = Pair::new(seed, Link::clean());
+        connect_with(&mut pair, short_lives);
+        assert!(pair.run_until(LONG, Pair::is_settled));
+        pair.set_traffic(true);
+        let first = child_spi(&pair, Side::Left);
+        pair.run_for(Duration::from_secs(600));
+        assert!(
+            pair.run_until(LONG, Pair::is_settled),
+            "seed {seed}: {:?}",
+            pair.discord()
+        );
+        assert_eq!(lost(&pair), 0, "seed {seed}");
+        assert_ne!(child_spi(&pair, Side::Left), first);
+    }
+}
+
+#[test]
+fn an_end_that_must_not_begin_leaves_rekeys_to_the_other() {
+    let mut pair = Pair::new(3, Link::clean());
+    connect_with(&mut pair, |side, config| {
+        short_lives(side, config);
+        if side == Side::Left {
+            config.establish = EstablishMode::PeerOnly;
+            // It must never come to its own end first.
+            config.ike_lifetime_seconds = 90;
+            config.esp_lifetime_seconds = 40;
+        }
+    });
+    assert!(pair.run_until(LONG, Pair::is_settled));
+    pair.set_traffic(true);
+    pair.run_for(Duration::from_secs(300));
+    assert!(pair.run_until(LONG, Pair::is_settled), "{:?}", pair.discord());
+    assert_eq!(lost(&pair), 0);
+}
