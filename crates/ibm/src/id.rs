@@ -65,6 +65,7 @@ pub(crate) const INSTANCE: IdKind = IdKind {
 pub(crate) const INTERFACE: IdKind = zonal(ResourceKind::NetworkInterface, "network_interfaces", None);
 pub(crate) const INSTANCE_ACTION: IdKind = zonal(ResourceKind::Instance, "actions", None);
 pub(crate) const VOLUME_ATTACHMENT: IdKind = zonal(ResourceKind::Instance, "volume_attachments", None);
+pub(crate) const VOLUME: IdKind = regional(ResourceKind::Instance, "volumes", Some("volume"));
 pub(crate) const IMAGE: IdKind = regional(ResourceKind::Instance, "images", Some("image"));
 pub(crate) const VPN_GATEWAY: IdKind = zonal(ResourceKind::VpnGateway, "vpn_gateways", Some("vpn"));
 pub(crate) const GATEWAY_MEMBER: IdKind = zonal(ResourceKind::VpnGateway, "members", None);

@@ -14,7 +14,7 @@ pub(crate) fn fault(error: &OpError, subject: Kind, date: ApiDate) -> Fault {
         return Fault::internal();
     }
     let (status, code) = status_and_code(error, subject);
-    let fault = Fault::new(status, code, with_our_ids(&error.message, error.resource));
+    let fault = Fault::new(status, code, sentence(error, subject, date));
     let target = match (&error.field, error.code) {
         (_, Code::PreconditionFailed) => Some(Target::header("If-Match")),
         (Some(field), _) if field == "start" => Some(Target::parameter("start")),
@@ -26,6 +26,18 @@ pub(crate) fn fault(error: &OpError, subject: Kind, date: ApiDate) -> Fault {
         (Some(target), Some(value)) => fault.at(target.with_value(with_our_ids(value, error.resource))),
         (Some(target), None) => fault.at(target),
         (None, _) => fault,
+    }
+}
+
+// The error's sentence in the words that clients know: properties for fields, and our form of ids.
+fn sentence(error: &OpError, subject: Kind, date: ApiDate) -> String {
+    let text = with_our_ids(&error.message, error.resource);
+    let Some(field) = error.field.as_deref() else {
+        return text;
+    };
+    match text.strip_prefix(field) {
+        Some(rest) if rest.starts_with(' ') => format!("{}{rest}", property(field, subject, date)),
+        Some(_) | None => text,
     }
 }
 
@@ -194,6 +206,8 @@ fn missing_field_code(error: &OpError, subject: Kind) -> &'static str {
         Some("local_cidrs") if subject == Kind::VpnConnection => "vpn_connection_local_cidrs_required",
         Some("peer_cidrs") if subject == Kind::VpnConnection => "vpn_connection_peer_cidrs_required",
         Some("subnet") if subject == Kind::VpnGateway => "vpn_gateway_missing_subnet_id",
+        // An empty list is the value "disabled" here, so it is not missing but wrong.
+        Some("integrity") if subject == Kind::IpsecPolicy => "bad_field",
         _ => "missing_field",
     }
 }

@@ -273,13 +273,7 @@ impl Render {
             (profile.vcpus, profile.memory, profile.bandwidth)
         });
         let interface = self.interface_reference(instance);
-        // Workloads have no volumes; clients insist on one to boot from.
-        let boot = id::VOLUME_ATTACHMENT.text(bits);
-        let boot_volume = json!({
-            "href": self.href(&format!("instances/{own_id}/volume_attachments/{boot}")),
-            "id": boot,
-            "name": "host",
-        });
+        let boot_volume = self.boot_volume(instance);
         let mut map = self.head(&id::INSTANCE, bits, &instance.common);
         let rest = json!({
             "availability": { "class": "standard" },
@@ -319,6 +313,19 @@ impl Render {
         });
         merge(&mut map, rest);
         Value::Object(map)
+    }
+
+    // Workloads have no volumes; clients insist on one to boot from.
+    fn boot_volume(&self, instance: &InstanceView) -> Value {
+        let bits = instance.id.bits();
+        let instance_id = id::INSTANCE.text(bits);
+        let own_id = id::VOLUME_ATTACHMENT.text(bits);
+        json!({
+            "href": self.href(&format!("instances/{instance_id}/volume_attachments/{own_id}")),
+            "id": own_id,
+            "name": "host",
+            "volume": self.reference(&id::VOLUME, bits, "host", Some(instance.zone.as_str()), Some("volume")),
+        })
     }
 
     // What an instance shows of its interface.
