@@ -73,7 +73,9 @@ impl Connection {
     pub(crate) fn install(&mut self, plane: &Plane, child: &ChildSa) -> bool {
         match self.prepare(child) {
             Ok((inbound, outbound)) => {
-                self.obstacle = None;
+                if self.obstacle.take().is_some() {
+                    self.set_state(TunnelState::Up);
+                }
                 plane.insert_inbound(inbound);
                 let waiting = match child.outbound_use {
                     OutboundUse::Now => {
@@ -91,6 +93,7 @@ impl Connection {
             Err(obstacle) => {
                 tracing::warn!(connection = %self.plan.connection, reason = %obstacle, "a child SA was not installed");
                 self.obstacle = Some(obstacle);
+                self.set_state(self.state.clone());
             }
         }
         true
