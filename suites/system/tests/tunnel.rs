@@ -123,6 +123,8 @@ fn the_second_connection_carries_packets_at_once() -> Result<()> {
     pair.connect(&system, 0)?;
     let mut times = Vec::new();
     for _ in 0..10 {
+        let vain = Ping::exactly(&node, target, Duration::from_millis(5), 1)?;
+        ensure!(vain.received == 0, "answered without a connection: {vain:?}");
         let start = Instant::now();
         pair.connect(&system, 1)?;
         Ping::until_answered(&node, target)?;
