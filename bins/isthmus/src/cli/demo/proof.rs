@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -217,7 +218,10 @@ fn silent(pinger: &Pinger) -> anyhow::Result<()> {
     while unanswered < 3 {
         ensure!(Instant::now() < deadline, "pings are still answered after the connection was deleted");
         match pinger.once(unanswered, MISSING)? {
-            Some(_) => unanswered = 0,
+            Some(_) => {
+                unanswered = 0;
+                thread::sleep(PING_INTERVAL);
+            }
             None => unanswered += 1,
         }
     }
