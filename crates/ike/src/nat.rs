@@ -114,13 +114,12 @@ mod tests {
             "192.0.2.2:500".parse().unwrap(),
             forced,
         );
-        let received: Vec<NotifyPayload> = sent
-            .into_iter()
-            .filter_map(|payload| match payload {
-                Payload::Notify(notify) => Some(notify),
-                _ => None,
-            })
-            .collect();
+        let mut received = Vec::new();
+        for payload in sent {
+            if let Payload::Notify(notify) = payload {
+                received.push(notify);
+            }
+        }
         detect(
             &received,
             spis,

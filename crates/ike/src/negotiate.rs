@@ -73,9 +73,9 @@ pub(crate) fn choose_ike(ours: &[IkeProposal], offered: &[Proposal]) -> Option<C
         .find_map(|(our, their)| {
             let sorted = Sorted::of(their)?;
             let (cipher, mut transforms) = sorted.cipher(&our.encryption, &our.integrity)?;
-            let (prf, transform) = sorted.pick(TransformType::PRF, &our.prf, |prf| prf_id(prf))?;
+            let (prf, transform) = sorted.pick(TransformType::PRF, &our.prf, prf_id)?;
             transforms.push(transform);
-            let (dh, transform) = sorted.pick(TransformType::KE, &our.dh, |group| group_id(group))?;
+            let (dh, transform) = sorted.pick(TransformType::KE, &our.dh, group_id)?;
             transforms.push(transform);
             if sorted.has(TransformType::ESN) {
                 return None;
@@ -111,8 +111,7 @@ pub(crate) fn choose_esp(
                     None
                 }
                 KeyExchange::Negotiated => {
-                    let (group, transform) =
-                        sorted.pick(TransformType::KE, &our.pfs, |group| group_id(group))?;
+                    let (group, transform) = sorted.pick(TransformType::KE, &our.pfs, group_id)?;
                     transforms.push(transform);
                     Some(group)
                 }

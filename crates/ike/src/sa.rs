@@ -188,6 +188,36 @@ impl IkeSa {
         }
     }
 
+    /// Takes the state out if it is established; it must be put back, or the IKE SA is dead.
+    pub(crate) fn take_established(&mut self) -> Option<Box<Established>> {
+        match std::mem::replace(&mut self.state, State::Dead) {
+            State::Established(established) => Some(established),
+            other @ (State::AuthSent(_)
+            | State::Dead
+            | State::InitAnswered(_)
+            | State::InitSent(_)
+            | State::Refused(_)) => {
+                self.state = other;
+                None
+            }
+        }
+    }
+
+    /// As [`IkeSa::take_established`] for a handshake that we answered.
+    pub(crate) fn take_init_answered(&mut self) -> Option<Box<InitAnswered>> {
+        match std::mem::replace(&mut self.state, State::Dead) {
+            State::InitAnswered(init) => Some(init),
+            other @ (State::AuthSent(_)
+            | State::Dead
+            | State::Established(_)
+            | State::InitSent(_)
+            | State::Refused(_)) => {
+                self.state = other;
+                None
+            }
+        }
+    }
+
     /// Whether it is a handshake that somebody else began and nobody proved yet.
     pub(crate) const fn is_half_open(&self) -> bool {
         matches!(self.state, State::InitAnswered(_) | State::Refused(_))

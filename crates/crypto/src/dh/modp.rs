@@ -15,6 +15,9 @@ use super::primes::{MODP_1024, MODP_1536, MODP_2048, MODP_3072, MODP_4096, MODP_
 
 const EXPONENT_BYTES: usize = 64;
 
+/// A power in one group, by base, exponent and the exponent's bits.
+type Raise = fn(&[u8], &U512, u32) -> Option<Zeroizing<Vec<u8>>>;
+
 /// One group: what to raise in it.
 #[derive(Clone, Copy)]
 pub(super) struct Modp {
@@ -23,7 +26,7 @@ pub(super) struct Modp {
     /// Bytes of the modulus.
     len: usize,
     /// `base^exponent mod p` big-endian; none if the base is not in `2..=p-2`.
-    power: fn(base: &[u8], exponent: &U512, bits: u32) -> Option<Zeroizing<Vec<u8>>>,
+    power: Raise,
 }
 
 pub(super) struct Exponent {
@@ -73,7 +76,7 @@ fn raise<const LIMBS: usize>(
 
 impl Modp {
     pub(super) fn of(group: DhGroup) -> Option<Self> {
-        let (exponent_bits, len, power): (u32, usize, fn(&[u8], &U512, u32) -> _) = match group {
+        let (exponent_bits, len, power): (u32, usize, Raise) = match group {
             DhGroup::Modp1024 => (256, 128, power_1024),
             DhGroup::Modp1536 => (256, 192, power_1536),
             DhGroup::Modp2048 => (256, 256, power_2048),

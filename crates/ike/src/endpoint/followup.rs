@@ -107,17 +107,16 @@ impl Endpoint {
                 continue;
             }
             self.with_sa(other, now, |context, sa| {
-                match std::mem::replace(&mut sa.state, State::Dead) {
-                    // Nobody but us knows of this attempt: it is not needed any more.
-                    State::InitSent(_) => {}
-                    State::Established(mut established) => {
-                        let age = now.saturating_duration_since(established.established_at);
-                        if age >= SETTLED_AGE && established.phase == Phase::Live {
-                            established.wants.probe = true;
-                        }
-                        request::pump_or_die(context, sa, established);
+                // Nobody but us knows of an attempt without an answer: it is not needed any more.
+                if matches!(sa.state, State::InitSent(_)) {
+                    sa.state = State::Dead;
+                }
+                if let Some(mut established) = sa.take_established() {
+                    let age = now.saturating_duration_since(established.established_at);
+                    if age >= SETTLED_AGE && established.phase == Phase::Live {
+                        established.wants.probe = true;
                     }
-                    other => sa.state = other,
+                    request::pump_or_die(context, sa, established);
                 }
             });
         }
@@ -148,11 +147,11 @@ impl Endpoint {
                 continue;
             }
             self.with_sa(id, now, |context, sa| {
-                match std::mem::replace(&mut sa.state, State::Dead) {
-                    State::Established(established) if established.established_at < before => {
-                        established.die(context, sa, Duration::ZERO);
-                    }
-                    other => sa.state = other,
+                let older = sa
+                    .established()
+                    .is_some_and(|established| established.established_at < before);
+                if older && let Some(established) = sa.take_established() {
+                    established.die(context, sa, Duration::ZERO);
                 }
             });
         }

@@ -330,12 +330,9 @@ impl Endpoint {
     /// Lets `act` change an established IKE SA, then sends what became due.
     fn with_established(&mut self, id: SaId, now: Instant, act: impl FnOnce(&mut crate::sa::Established)) {
         self.with_sa(id, now, |context, sa| {
-            match std::mem::replace(&mut sa.state, State::Dead) {
-                State::Established(mut established) => {
-                    act(&mut established);
-                    request::pump_or_die(context, sa, established);
-                }
-                other => sa.state = other,
+            if let Some(mut established) = sa.take_established() {
+                act(&mut established);
+                request::pump_or_die(context, sa, established);
             }
         });
     }
@@ -431,14 +428,12 @@ impl Endpoint {
         if !connection.may_initiate() || !connection.wanted {
             return;
         }
-        match live {
-            Some(sa) => {
-                if !has_child && connection.child_pause.is_over(now) {
-                    self.with_established(sa, now, |established| established.wants.child = true);
-                }
+        if let Some(sa) = live {
+            if !has_child && connection.child_pause.is_over(now) {
+                self.with_established(sa, now, |established| established.wants.child = true);
             }
-            None if !attempting && connection.ike_pause.is_over(now) => self.start(id, now),
-            None => {}
+        } else if !attempting && connection.ike_pause.is_over(now) {
+            self.start(id, now);
         }
     }
 

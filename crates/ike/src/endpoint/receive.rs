@@ -116,9 +116,8 @@ impl Endpoint {
             self.complain_of_identity(datagram.remote, &identity);
         }
         self.with_sa(id, now, |context, sa| {
-            match std::mem::replace(&mut sa.state, State::Dead) {
-                State::InitAnswered(init) => ike_auth::respond(context, sa, init, datagram, parts),
-                other => sa.state = other,
+            if let Some(init) = sa.take_init_answered() {
+                ike_auth::respond(context, sa, init, datagram, parts);
             }
         });
     }

@@ -273,6 +273,13 @@ struct Checked {
     secret: Option<Zeroizing<Vec<u8>>>,
 }
 
+/// The responder's part of a key exchange; nothing without forward secrecy.
+#[derive(Default)]
+struct OwnExchange {
+    secret: Option<Zeroizing<Vec<u8>>>,
+    public: Option<KePayload>,
+}
+
 impl ChildRequest {
     /// Chooses, narrows, installs and says so. With a key exchange the answer has Nr and KEr.
     pub(crate) fn answer(
@@ -322,7 +329,7 @@ impl ChildRequest {
             ))));
         }
         let outbound_spi = usable_spi(&chosen.peer_spi, children)?;
-        let (secret, public) = self.exchange_keys(chosen.suite.pfs)?;
+        let OwnExchange { secret, public } = self.exchange_keys(chosen.suite.pfs)?;
         let spi = context.host.new_esp_spi();
         let installed = Child::install(
             context,
@@ -362,12 +369,9 @@ impl ChildRequest {
         Ok((child, payloads))
     }
 
-    fn exchange_keys(
-        &self,
-        group: Option<DhGroup>,
-    ) -> Result<(Option<Zeroizing<Vec<u8>>>, Option<KePayload>), IkeError> {
+    fn exchange_keys(&self, group: Option<DhGroup>) -> Result<OwnExchange, IkeError> {
         let Some(group) = group else {
-            return Ok((None, None));
+            return Ok(OwnExchange::default());
         };
         let ke = self
             .ke
@@ -383,7 +387,10 @@ impl ChildRequest {
             method: ke.method,
             data: dh.public().to_vec(),
         };
-        Ok((Some(secret), Some(public)))
+        Ok(OwnExchange {
+            secret: Some(secret),
+            public: Some(public),
+        })
     }
 }
 

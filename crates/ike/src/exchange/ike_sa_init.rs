@@ -316,7 +316,7 @@ fn retry_or_note(context: &mut Context<'_>, sa: &mut IkeSa, mut init: Box<InitSe
     }
     if let Some(group) = parts
         .notify(NotifyType::INVALID_KE_PAYLOAD)
-        .and_then(|notify| suggested_group(notify))
+        .and_then(suggested_group)
         && init.rounds < MAX_ROUNDS
         && group != init.dh.group()
         && init.proposals.iter().any(|proposal| proposal.dh.contains(&group))

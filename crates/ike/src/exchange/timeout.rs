@@ -13,26 +13,20 @@ use crate::timer::Timer;
 /// Handles all timers of the IKE SA and of its children that are due.
 pub(crate) fn handle(context: &mut Context<'_>, sa: &mut IkeSa) {
     while let Some(timer) = sa.timers.expire(context.now) {
-        match std::mem::replace(&mut sa.state, State::Dead) {
-            State::Established(established) => on_established(context, sa, established, timer),
-            other => {
-                sa.state = other;
-                on_handshake(context, sa, timer);
-            }
+        match sa.take_established() {
+            Some(established) => on_established(context, sa, established, timer),
+            None => on_handshake(context, sa, timer),
         }
         if matches!(sa.state, State::Dead) {
             return;
         }
     }
-    match std::mem::replace(&mut sa.state, State::Dead) {
-        State::Established(mut established) => {
-            let now = context.now;
-            for child in &mut established.children {
-                child.handle_timeout(now);
-            }
-            request::pump_or_die(context, sa, established);
+    if let Some(mut established) = sa.take_established() {
+        let now = context.now;
+        for child in &mut established.children {
+            child.handle_timeout(now);
         }
-        other => sa.state = other,
+        request::pump_or_die(context, sa, established);
     }
 }
 

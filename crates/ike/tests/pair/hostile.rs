@@ -10,7 +10,7 @@ use crate::{LONG, settled};
 
 /// The datagrams that two ends exchange from their start to their close, with the receiving side.
 fn conversation() -> Vec<(Side, u16, Vec<u8>)> {
-    let now = std::time::Instant::now();
+    let now = Pair::new(1, Link::clean()).now();
     let mut ends = [Side::Left, Side::Right].map(|side| Endpoint::new(side.address(), [7; 32], now));
     let mut left = Pair::config(Side::Left);
     left.establish = EstablishMode::Bidirectional;
@@ -103,7 +103,7 @@ fn random_bytes_are_never_answered() {
 
 /// First messages of one peer with different SPIs and nonces.
 fn flood(pair: &mut Pair, count: usize, source: SocketAddr) {
-    let (_, _, first) = conversation().into_iter().next().unwrap();
+    let (_, _, first) = conversation().into_iter().next().expect("a first datagram");
     for number in 0..count {
         let mut bytes = first.clone();
         bytes[..8].copy_from_slice(&(number as u64 + 1).to_be_bytes());

@@ -7,7 +7,7 @@ use crate::{LONG, connect_with, lost};
 
 fn behind_nat() -> Pair {
     let mut pair = Pair::new(1, Link::clean());
-    let nat = Nat::new("198.51.100.1".parse().unwrap());
+    let nat = Nat::new("198.51.100.1".parse().expect("a constant address"));
     let public = nat.public();
     pair.put_nat(Side::Left, nat);
     let mut right = Pair::config(Side::Right);

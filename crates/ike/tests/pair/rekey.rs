@@ -21,12 +21,8 @@ fn rekey(pair: &mut Pair, side: Side, what: What) {
 }
 
 fn in_use(pair: &Pair, side: Side) -> ChildId {
-    pair.peer(side)
-        .endpoint
-        .status(side.connection())
-        .unwrap()
-        .children[0]
-        .child
+    let status = pair.peer(side).endpoint.status(side.connection());
+    status.expect("a connection").children[0].child
 }
 
 /// Rekeys on `sides`, waits for rest and checks that the right thing is new.
