@@ -1,5 +1,6 @@
 //! One request, read whole.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -12,7 +13,6 @@ const CORRELATION_ID: &str = "x-correlation-id";
 const NO_CACHE: HeaderValue = HeaderValue::from_static("max-age=0, no-cache, no-store, must-revalidate");
 
 /// One request, read whole.
-#[derive(Debug)]
 pub struct Exchange {
     /// The method.
     pub method: Method,
@@ -28,6 +28,13 @@ pub struct Exchange {
     pub request_id: String,
     /// The client's address.
     pub peer: SocketAddr,
+}
+
+/// Headers, query and body may hold credentials, so they are not shown.
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} ({})", self.method, self.path, self.request_id)
+    }
 }
 
 /// The client's request id if it is one that we may repeat, else a new one.

@@ -174,3 +174,6 @@ fn status_only(status: StatusCode) -> Response<Vec<u8>> {
     *response.status_mut() = status;
     response
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,7 +52,6 @@ pub struct Scene {
 }
 
 /// A request whose route is known.
-#[derive(Clone, Debug)]
 pub struct Request<'a> {
     /// What [`find_route`] found.
     pub matched: &'a Matched<'a>,
