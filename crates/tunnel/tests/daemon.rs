@@ -136,11 +136,18 @@ fn ping(sites: &TwoSites, count: u64) -> Result<()> {
 }
 
 fn joined() -> Result<(TwoSites, Daemon, TunnelPlan)> {
+    joined_after(|_| {})
+}
+
+fn joined_after(change: impl Fn(&mut ConnectionPlan)) -> Result<(TwoSites, Daemon, TunnelPlan)> {
     let sites = TwoSites::new(TwoSitesOptions::default())?;
     prepare(&sites.left, "10.2.0.0/16")?;
     prepare(&sites.right, "10.1.0.0/16")?;
     let daemon = Daemon::start()?;
-    let plan = plan(&sites)?;
+    let mut plan = plan(&sites)?;
+    for gateway in &mut plan.gateways {
+        gateway.connections.iter_mut().for_each(&change);
+    }
     daemon.apply(&plan)?;
     daemon.wait_until_up()?;
     Ok((sites, daemon, plan))
@@ -227,6 +234,17 @@ fn a_connection_goes_down_and_up_on_request_and_nothing_leaks() -> Result<()> {
     daemon.apply(&plan)?;
     daemon.wait_until_up()?;
     ping(&sites, 10)?;
+    daemon.stop()
+}
+
+#[test]
+fn no_packet_is_lost_while_short_lived_sas_are_replaced() -> Result<()> {
+    let lifetime = 4;
+    let (sites, daemon, _) = joined_after(|connection| connection.esp_lifetime_seconds = lifetime)?;
+    let count = u64::from(lifetime) * 2_500 / 5;
+    let (left, right) = (&sites.left.hosts[0], &sites.right.hosts[0]);
+    let account = Ping::exactly(&left.node, right.address, INTERVAL, count)?;
+    assert_eq!(account.lost(), 0, "{account:?}");
     daemon.stop()
 }
 
