@@ -26,7 +26,8 @@ const COUNTERS: Duration = Duration::from_secs(5);
 
 /// The agent's end of the tunnel daemon.
 pub(crate) struct Daemon {
-    plan: watch::Sender<Arc<TunnelPlan>>,
+    /// None until the first plan is known: a daemon that runs already goes on with what it has.
+    plan: watch::Sender<Option<Arc<TunnelPlan>>>,
 }
 
 impl Daemon {
@@ -38,7 +39,7 @@ impl Daemon {
         shutdown: Shutdown,
         reports: mpsc::UnboundedSender<Option<TunnelReport>>,
     ) -> Self {
-        let (plan, wanted) = watch::channel(Arc::new(TunnelPlan::default()));
+        let (plan, wanted) = watch::channel(None);
         let ending = shutdown.clone();
         tokio::spawn(async move {
             tokio::select! {
@@ -52,9 +53,9 @@ impl Daemon {
     /// Tells the daemon what to run from now on.
     pub(crate) fn apply(&self, plan: TunnelPlan) {
         self.plan.send_if_modified(|current| {
-            let changed = **current != plan;
+            let changed = current.as_deref() != Some(&plan);
             if changed {
-                *current = Arc::new(plan);
+                *current = Some(Arc::new(plan));
             }
             changed
         });
@@ -65,10 +66,12 @@ async fn look_after(
     socket: PathBuf,
     spec: ChildSpec,
     shutdown: Shutdown,
-    mut wanted: watch::Receiver<Arc<TunnelPlan>>,
+    mut wanted: watch::Receiver<Option<Arc<TunnelPlan>>>,
     reports: mpsc::UnboundedSender<Option<TunnelReport>>,
 ) {
-    if !spec.pid_file.exists() && wanted.wait_for(|plan| !plan.gateways.is_empty()).await.is_err() {
+    let has_gateways =
+        |plan: &Option<Arc<TunnelPlan>>| plan.as_ref().is_some_and(|plan| !plan.gateways.is_empty());
+    if !spec.pid_file.exists() && wanted.wait_for(has_gateways).await.is_err() {
         return;
     }
     tokio::spawn(supervise(
@@ -129,19 +132,21 @@ async fn watch_reports(
 
 async fn apply_plans(
     socket: &Path,
-    wanted: &mut watch::Receiver<Arc<TunnelPlan>>,
+    wanted: &mut watch::Receiver<Option<Arc<TunnelPlan>>>,
     reports: &mpsc::UnboundedSender<Option<TunnelReport>>,
 ) -> io::Result<()> {
     let mut stream = Stream::connect(socket).await?;
     let mut counters = interval(COUNTERS);
-    // Whatever the daemon runs, it is told the plan first.
+    // Whatever the daemon runs, it is told the plan first, once that is known.
     wanted.mark_changed();
     loop {
         tokio::select! {
             changed = wanted.changed() => {
                 changed.map_err(io::Error::other)?;
-                let plan = TunnelPlan::clone(&wanted.borrow_and_update());
-                stream.send(&TunnelRequest::Apply { plan }).await?;
+                let plan = wanted.borrow_and_update().as_deref().cloned();
+                if let Some(plan) = plan {
+                    stream.send(&TunnelRequest::Apply { plan }).await?;
+                }
             }
             _ = counters.tick() => stream.send(&TunnelRequest::Report).await?,
             reply = stream.next() => match reply? {

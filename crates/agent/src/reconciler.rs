@@ -128,7 +128,7 @@ pub async fn run(config: AgentConfig, shutdown: Shutdown) -> Result<(), AgentErr
         finished: Generation(0),
         daemon_report: None,
         daemon_since: clock::now(),
-        applied: BTreeMap::new(),
+        applied: None,
     };
     reconciler.work(inbox, shutdown).await;
     for task in [fetch, send, forward] {
@@ -153,8 +153,9 @@ struct Reconciler {
     finished: Generation,
     daemon_report: Option<TunnelReport>,
     daemon_since: Timestamp,
-    // What the tunnel daemon was told of each gateway.
-    applied: BTreeMap<VpnGatewayId, GatewayTunnels>,
+    // What the tunnel daemon was told of each gateway. None until every VPC of the kept plan was looked at: until then
+    // a daemon that outlived an earlier agent goes on with what it has.
+    applied: Option<BTreeMap<VpnGatewayId, GatewayTunnels>>,
 }
 
 impl Reconciler {
@@ -395,24 +396,28 @@ impl Reconciler {
 
     // A gateway is handed over when its device is there; one that is handed over stays so through later passes.
     fn tell_daemon(&mut self) {
+        let settled = self.plan.is_some() && self.units.by_id.values().all(super::units::Unit::is_settled);
+        if self.applied.is_none() && !settled {
+            return;
+        }
         let mut applied = BTreeMap::new();
         for unit in self.units.by_id.values() {
             for tunnel in &unit.tunnels {
                 let current = if unit.is_settled() {
                     Some(tunnel)
                 } else {
-                    self.applied.get(&tunnel.gateway)
+                    self.applied.as_ref().and_then(|told| told.get(&tunnel.gateway))
                 };
                 if let Some(current) = current {
                     applied.insert(current.gateway, current.clone());
                 }
             }
         }
-        if self.applied != applied {
+        if self.applied.as_ref() != Some(&applied) {
             self.daemon.apply(TunnelPlan {
                 gateways: applied.values().cloned().collect(),
             });
-            self.applied = applied;
+            self.applied = Some(applied);
         }
     }
 
