@@ -52,7 +52,8 @@ pub(crate) enum Received {
 }
 
 impl Channel {
-    /// A channel whose next message ids are both `first_id`.
+    /// A channel on which the original initiator's next request has the id `first_id`, and the original responder's
+    /// first one the id 0: each end counts its own requests (RFC 7296 section 2.2).
     pub(crate) fn new(
         role: Role,
         spis: SpiPair,
@@ -64,6 +65,10 @@ impl Channel {
             Role::Initiator => (&keys.initiator, &keys.responder),
             Role::Responder => (&keys.responder, &keys.initiator),
         };
+        let (send_id, receive_id) = match role {
+            Role::Initiator => (first_id, 0),
+            Role::Responder => (0, first_id),
+        };
         let unusable = |_| IkeError::Internal("the keys do not fit the suite");
         Ok(Self {
             role,
@@ -71,8 +76,8 @@ impl Channel {
             sealer: Sealer::new(suite.cipher, outgoing).map_err(unusable)?,
             opener: Opener::new(suite.cipher, incoming).map_err(unusable)?,
             next_iv: 0,
-            send_id: first_id,
-            receive_id: first_id,
+            send_id,
+            receive_id,
             answered: None,
         })
     }
