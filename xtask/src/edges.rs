@@ -221,6 +221,7 @@ mod tests {
             target: "target".into(),
             packages: vec![Package {
                 name: package.to_owned(),
+                executable: false,
                 manifest: format!("/checkout/crates/{package}/Cargo.toml").into(),
                 dependencies: vec![Dependency {
                     name: dependency.to_owned(),

@@ -23,6 +23,8 @@ pub struct Package {
     pub manifest: PathBuf,
     /// Its direct dependencies.
     pub dependencies: Vec<Dependency>,
+    /// Whether it has an executable.
+    pub executable: bool,
 }
 
 /// A direct dependency.
@@ -64,6 +66,8 @@ fn parse(document: &Value) -> anyhow::Result<Workspace> {
                         })
                     })
                     .collect::<anyhow::Result<_>>()?,
+                executable: list(package, "targets")
+                    .any(|target| list(target, "kind").any(|kind| kind == "bin")),
             })
         })
         .collect::<anyhow::Result<_>>()?;

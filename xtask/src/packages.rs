@@ -16,19 +16,15 @@ pub enum Set {
     Test,
 }
 
-/// Present if `program` is: then `package` is not asked for.
+/// A package, not asked for if its `sign` is there: a program, a file, or a command that succeeds.
 struct Need {
     set: Set,
-    program: &'static str,
+    sign: &'static str,
     package: &'static str,
 }
 
-const fn need(set: Set, program: &'static str, package: &'static str) -> Need {
-    Need {
-        set,
-        program,
-        package,
-    }
+const fn need(set: Set, sign: &'static str, package: &'static str) -> Need {
+    Need { set, sign, package }
 }
 
 const NEEDS: &[Need] = &[
@@ -36,7 +32,9 @@ const NEEDS: &[Need] = &[
     need(Set::Demo, "/usr/include/stdlib.h", "libc6-dev"),
     need(Set::Demo, "ip", "iproute2"),
     need(Set::Demo, "nft", "nftables"),
+    need(Set::Test, "curl", "curl"),
     need(Set::Test, "iperf3", "iperf3"),
+    need(Set::Test, "python3 -m ensurepip --version", "python3-venv"),
     need(Set::Test, "/usr/lib/ipsec/charon", "strongswan-charon"),
     need(
         Set::Test,
@@ -70,7 +68,7 @@ impl Set {
 pub fn ensure(set: Set) -> anyhow::Result<()> {
     let missing: Vec<&str> = NEEDS
         .iter()
-        .filter(|need| need.set <= set && !installed(need.program))
+        .filter(|need| need.set <= set && !is_there(need.sign))
         .map(|need| need.package)
         .collect();
     if missing.is_empty() {
@@ -128,6 +126,18 @@ pub fn require_root(purpose: &str) -> anyhow::Result<()> {
     }
 }
 
+fn is_there(sign: &str) -> bool {
+    match sign.split(' ').collect::<Vec<_>>()[..] {
+        [program, ref arguments @ ..] if !arguments.is_empty() => Command::new(program)
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success()),
+        _ => installed(sign),
+    }
+}
+
 fn apt(arguments: &[&str]) -> anyhow::Result<()> {
     run(Command::new("apt-get")
         .args([
@@ -147,6 +157,12 @@ fn apt(arguments: &[&str]) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn signs_are_programs_files_or_commands() {
+        assert!(is_there("sh") && is_there("/bin/sh") && is_there("sh -c true"));
+        assert!(!is_there("no-such-program") && !is_there("/no/such/file") && !is_there("sh -c false"));
+    }
 
     #[test]
     fn sets_include_the_smaller_ones() {
