@@ -6,7 +6,7 @@
 //!
 //! How to drive it: [`find_route`] finds the [`Route`] of a method and an undecoded path; the server then checks who
 //! asks; [`decode`] reads the rest of the request into a [`Decoded`]; the server carries out [`Ask`] and gives the
-//! result with the [`Render`] to [`encode`]. A [`Fault`] of any step becomes an answer by [`Fault::response`].
+//! result with the [`Render`] to [`encode()`]. A [`Fault`] of any step becomes an answer by [`Fault::response`].
 //!
 //! One object is shown differently at different `version` dates ([`ApiDate`]); the date never changes what is stored.
 //!

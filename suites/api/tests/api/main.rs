@@ -11,5 +11,6 @@ mod dates;
 mod paging;
 mod parallel;
 mod sdk;
+mod secrets;
 mod transport;
 mod vpn;
