@@ -1,7 +1,7 @@
 //! The model: every resource, every rule about resources, and nothing else.
 //!
-//! [`apply`] carries out an [`isthmus_ops::Operation`] on an immutable [`Snapshot`] and answers with [`Changes`] and an
-//! outcome, or with an error and no change at all. [`query`] answers questions about one snapshot. Both are plain
+//! [`apply()`] carries out an [`isthmus_ops::Operation`] on an immutable [`Snapshot`] and answers with [`Changes`] and an
+//! outcome, or with an error and no change at all. [`query()`] answers questions about one snapshot. Both are plain
 //! functions: the time is passed in and so is the randomness ([`IdSource`]), nothing here reads a clock, a file or a
 //! socket. [`Snapshot::with`] makes the next snapshot in time logarithmic in the number of resources, because all maps
 //! and all secondary indices are persistent.

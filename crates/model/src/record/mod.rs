@@ -222,7 +222,7 @@ records! {
 }
 
 impl RecordKey {
-    /// The kind.
+    /// Whether the record holds a secret.
     pub const fn is_secret(self) -> bool {
         self.kind().is_secret()
     }
