@@ -3,6 +3,7 @@
 mod cli;
 mod processes;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -34,8 +35,16 @@ enum Command {
     Cli(cli::Command),
 }
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
     let Arguments { options, command } = Arguments::parse();
+    carry_out(options, command).unwrap_or_else(|error| {
+        // Causes on the same line; where in the program it happened is of no use to who reads this.
+        let _ = writeln!(io::stderr(), "error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn carry_out(options: cli::GlobalOptions, command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Up(up) => processes::up::run(&options, up),
         Command::Down(down) => processes::down::run(&options, down),
