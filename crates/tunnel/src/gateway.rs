@@ -320,13 +320,14 @@ impl Gateway {
         }
     }
 
-    /// Takes everything that the endpoint has to say.
+    /// Takes everything that the endpoint has to say. Events go first: the peer may send on a new SA as soon as it has
+    /// read the message that agrees to it.
     fn drain(&mut self) {
         loop {
-            if let Some(transmit) = self.endpoint.poll_transmit() {
-                self.transmit(&transmit);
-            } else if let Some(event) = self.endpoint.poll_event() {
+            if let Some(event) = self.endpoint.poll_event() {
                 self.apply(event);
+            } else if let Some(transmit) = self.endpoint.poll_transmit() {
+                self.transmit(&transmit);
             } else {
                 return;
             }

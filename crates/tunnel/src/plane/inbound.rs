@@ -70,20 +70,27 @@ impl Inbound {
     }
 
     pub(super) fn run(mut self) {
-        loop {
-            while let Some(command) = self.commands.next() {
-                if !self.execute(command) {
-                    return;
-                }
-            }
+        while self.execute_waiting() {
             match self.device.clone() {
                 Some(device) => {
                     self.drain_ike(&device);
-                    self.drain_nat(&device);
+                    if !self.drain_nat(&device) {
+                        return;
+                    }
                 }
                 None => wait(&self.commands, None),
             }
         }
+    }
+
+    /// Executes the commands that wait; false if the thread shall end.
+    fn execute_waiting(&mut self) -> bool {
+        while let Some(command) = self.commands.next() {
+            if !self.execute(command) {
+                return false;
+            }
+        }
+        true
     }
 
     /// False if the thread shall end.
@@ -125,15 +132,21 @@ impl Inbound {
         }
     }
 
-    /// Works until nothing is left or the other socket deserves a look; waits if there was nothing.
-    fn drain_nat(&mut self, device: &Device) {
+    /// Works until nothing is left or the other socket deserves a look; waits if there was nothing. False if the thread
+    /// shall end.
+    fn drain_nat(&mut self, device: &Device) -> bool {
         for _ in 0..ROUNDS {
             let mut filled = 0;
             let mut emptied = false;
             while filled < BUFFERS {
                 match receive(&device.nat, &mut self.buffers[filled]) {
                     Some(received) => {
-                        self.opening.take(received, filled, &mut self.buffers, device);
+                        // What came may be on an SA whose command came while we were busy.
+                        if !self.execute_waiting() {
+                            return false;
+                        }
+                        self.opening
+                            .take(received, filled, &mut self.buffers, device);
                         filled += 1;
                     }
                     None => {
@@ -145,9 +158,10 @@ impl Inbound {
             self.opening.flush(&self.buffers, device);
             if emptied {
                 wait(&self.commands, Some(device));
-                return;
+                break;
             }
         }
+        true
     }
 }
 
