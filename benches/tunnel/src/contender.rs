@@ -1,9 +1,13 @@
 //! What is measured: one way to join the two sites of a topology.
 
+use std::env;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use isthmus_netlab::{LinkCounters, Ping, StrongSwan, SwanConnection, TwoSites, TwoSitesOptions, iperf};
+use isthmus_netlab::isthmus::{Program, connection_between};
+use isthmus_netlab::{
+    Isthmus, LinkCounters, Ping, StrongSwan, SwanConnection, TwoSites, TwoSitesOptions, iperf,
+};
 
 const IKE: &str = "aes128gcm16-prfsha256-x25519";
 const ESP: &str = "aes128gcm16-x25519";
@@ -47,7 +51,8 @@ pub struct Contender {
 #[expect(dead_code, reason = "held for their end")]
 enum Daemons {
     None,
-    StrongSwan([StrongSwan; 2]),
+    Isthmus(Box<[Isthmus; 2]>),
+    StrongSwan(Box<[StrongSwan; 2]>),
 }
 
 impl Contender {
@@ -61,7 +66,15 @@ impl Contender {
                 sites.route_in_clear()?;
                 Daemons::None
             }
-            Kind::Isthmus => Daemons::None,
+            Kind::Isthmus => {
+                let start = |here, there| {
+                    let connection = connection_between(here, there, KEY, IKE, ESP)?;
+                    Isthmus::start(program()?, here, vec![connection])
+                };
+                let both = [start(left, right)?, start(right, left)?];
+                both[0].wait_until_up()?;
+                Daemons::Isthmus(Box::new(both))
+            }
             Kind::StrongSwan => {
                 let start = |here, there| StrongSwan::start(here, there);
                 let near = start(&left.gateway, SwanConnection::between(left, right, KEY, IKE, ESP))?;
@@ -70,7 +83,7 @@ impl Contender {
                     SwanConnection::between(right, left, KEY, IKE, ESP),
                 )?;
                 near.initiate()?;
-                Daemons::StrongSwan([near, far])
+                Daemons::StrongSwan(Box::new([near, far]))
             }
         };
         let contender = Self {
@@ -109,4 +122,16 @@ impl Contender {
         ensure!(right, "{} sent {count:?} between the gateways", self.kind.title());
         Ok(())
     }
+}
+
+/// This program again, as a tunnel daemon; or the one that `ISTHMUS_BIN` names.
+fn program() -> Result<Program> {
+    let path = match env::var_os("ISTHMUS_BIN") {
+        Some(path) => path.into(),
+        None => env::current_exe()?,
+    };
+    Ok(Program {
+        path,
+        arguments: vec![crate::TUNNELD.to_owned()],
+    })
 }

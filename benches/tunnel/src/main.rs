@@ -6,17 +6,23 @@
 
 mod contender;
 
+use std::env;
+use std::ffi::OsString;
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::Parser;
 use comfy_table::{CellAlignment, Table, presets};
+use isthmus_runtime::logging;
 use serde_json::json;
 
 use contender::{Contender, Kind};
 
+/// First argument that turns this program into a tunnel daemon.
+const TUNNELD: &str = "tunneld";
 /// What `--check` demands of our rate over strongSwan's.
 const LEAST_OVER_STRONGSWAN: f64 = 10.0;
 /// What `--check` demands of our rate over that of plain routing.
@@ -43,7 +49,24 @@ struct Arguments {
 }
 
 fn main() -> Result<ExitCode> {
-    let arguments = Arguments::parse();
+    let mut arguments = env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == TUNNELD) {
+        return tunneld(arguments);
+    }
+    measure(&Arguments::parse())
+}
+
+/// Runs as our tunnel daemon: `--socket PATH`.
+fn tunneld(mut arguments: impl Iterator<Item = OsString>) -> Result<ExitCode> {
+    let (Some(_), Some(socket)) = (arguments.next(), arguments.next()) else {
+        bail!("expected --socket PATH");
+    };
+    logging::start("info")?;
+    isthmus_tunnel::run(Path::new(&socket))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn measure(arguments: &Arguments) -> Result<ExitCode> {
     let contenders = Kind::ALL
         .into_iter()
         .map(Contender::start)

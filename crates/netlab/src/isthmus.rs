@@ -20,6 +20,7 @@ use tempfile::TempDir;
 use crate::node::{Node, Running};
 use crate::patience::{eventually, holds, stretched};
 use crate::proposal;
+use crate::strongswan::LOG_TAIL;
 use crate::topology::Site;
 
 /// Name of the TUN device in the gateway's namespace.
@@ -241,7 +242,7 @@ impl Isthmus {
     pub fn log_tail(&self) -> String {
         let log = fs::read_to_string(self.path("log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
-        let tail = lines.len().saturating_sub(60);
+        let tail = lines.len().saturating_sub(LOG_TAIL);
         format!(
             "log of the tunnel daemon in {}:\n{}",
             self.node.namespace(),

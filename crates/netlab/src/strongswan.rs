@@ -23,6 +23,8 @@ use crate::patience::{eventually, holds, stretched};
 use crate::topology::Site;
 use crate::vici::Vici;
 
+/// Lines of a daemon's log that the report of a failure shows.
+pub(crate) const LOG_TAIL: usize = 200;
 const CHARON: &str = "/usr/lib/ipsec/charon";
 
 /// Every plugin that a PSK gateway needs. The order is the order of preference among implementations of an algorithm;
@@ -275,8 +277,8 @@ impl StrongSwan {
     /// The last lines of the daemon's log, for the report of a failure.
     pub fn log_tail(&self) -> String {
         let log = self.log();
-        let lines: Vec<&str> = log.lines().collect();
-        let tail = lines.len().saturating_sub(60);
+        let lines: Vec<&str> = log.lines().filter(|line| !line.contains("vici client")).collect();
+        let tail = lines.len().saturating_sub(LOG_TAIL);
         format!(
             "log of strongSwan in {}:\n{}",
             self.node.namespace(),
@@ -370,7 +372,7 @@ impl StrongSwan {
         kernel-libipsec {{ allow_peer_ts = no }}
     }}
     filelog {{
-        main {{ path = {log}; time_format = %T; time_add_ms = yes; append = yes; flush_line = yes; default = 1; cfg = 2; }}
+        main {{ path = {log}; time_format = %T; time_add_ms = yes; append = yes; flush_line = yes; default = 1; cfg = 1; }}
     }}
 }}
 ",
