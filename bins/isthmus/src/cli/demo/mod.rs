@@ -10,7 +10,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -33,39 +33,47 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let mut progress = Progress::new();
     installation::remove_abandoned().await?;
     let mut installation = Installation::start()?;
-    let result = tokio::select! {
-        result = show(&mut installation, &mut progress) => result,
-        () = interrupted.wait() => Err(anyhow!("interrupted")),
+    let shown = tokio::select! {
+        result = show(&mut installation, &mut progress) => Some(result),
+        () = interrupted.wait() => None,
     };
-    let mut result = match result {
-        Ok(text) => {
+    let held = match shown {
+        Some(Ok(text)) => {
             progress.end();
-            print(&text)
+            print(&text)?;
+            options.once || stay(&mut installation, &mut interrupted).await?
         }
-        Err(error) => {
+        Some(Err(error)) => {
             progress.fail();
-            Err(error.context("the demo failed"))
+            remark(&format!("error: {error:#}\n{}", installation.last_words()));
+            false
+        }
+        None => {
+            progress.fail();
+            remark("interrupted");
+            false
         }
     };
-    if result.is_ok() && !options.once {
-        print(&epilogue(&installation))?;
-        result = tokio::select! {
-            () = interrupted.wait() => Ok(()),
-            ended = installation.ended() => Err(ended),
-        };
-    }
-    if let Err(error) = &result {
-        remark(&format!("error: {error:#}"));
-        remark(&installation.last_words());
-    }
     progress.begin("removing everything");
     installation.stop().await?;
     progress.end();
-    Ok(if result.is_ok() {
+    Ok(if held {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
+}
+
+// Until a person has seen enough; tells whether the installation lasted that long.
+async fn stay(installation: &mut Installation, interrupted: &mut Interruption) -> anyhow::Result<bool> {
+    print(&epilogue(installation))?;
+    tokio::select! {
+        () = interrupted.wait() => Ok(true),
+        ended = installation.ended() => {
+            remark(&format!("error: {ended:#}\n{}", installation.last_words()));
+            Ok(false)
+        }
+    }
 }
 
 async fn show(installation: &mut Installation, progress: &mut Progress) -> anyhow::Result<String> {

@@ -216,7 +216,10 @@ fn silent(pinger: &Pinger) -> anyhow::Result<()> {
     let deadline = Instant::now() + PATIENCE;
     let mut unanswered = 0;
     while unanswered < 3 {
-        ensure!(Instant::now() < deadline, "pings are still answered after the connection was deleted");
+        ensure!(
+            Instant::now() < deadline,
+            "pings are still answered after the connection was deleted"
+        );
         match pinger.once(unanswered, MISSING)? {
             Some(_) => {
                 unanswered = 0;
