@@ -87,14 +87,13 @@ async fn listen(layout: &StateLayout, address: SocketAddr) -> anyhow::Result<Tcp
             return Ok(listener);
         }
     }
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                anyhow::anyhow!("another process listens on {address}: name another address with --listen")
-            }
-            _ => anyhow::Error::new(error).context(format!("listening on {address} failed")),
-        })
+    TcpListener::bind(address).await.map_err(|error| {
+        if error.kind() == io::ErrorKind::AddrInUse {
+            anyhow::anyhow!("another process listens on {address}: name another address with --listen")
+        } else {
+            anyhow::Error::new(error).context(format!("listening on {address} failed"))
+        }
+    })
 }
 
 /// Address of the API for clients on this machine.
