@@ -40,6 +40,7 @@ impl Facts<'_> {
             }
         }
         self.add_removing(&mut report);
+        self.add_lingering(&mut report);
         let diverged = self
             .units
             .by_id
@@ -108,6 +109,29 @@ impl Facts<'_> {
                 gateway: *gateway,
                 state: removal(),
             });
+        }
+    }
+
+    // What left the plan and the daemon still runs: nobody may be told that it is gone.
+    fn add_lingering(&self, report: &mut HostReport) {
+        let Some(daemon) = self.daemon else { return };
+        for lingering in &daemon.connections {
+            if !report
+                .connections
+                .iter()
+                .any(|listed| listed.connection == lingering.connection)
+            {
+                report.connections.push(lingering.clone());
+            }
+        }
+        for lingering in &daemon.gateways {
+            if !report
+                .gateways
+                .iter()
+                .any(|listed| listed.gateway == lingering.gateway)
+            {
+                report.gateways.push(lingering.clone());
+            }
         }
     }
 
