@@ -181,7 +181,7 @@ impl Reconciler {
                     }
                 }
                 () = sleep_until(timer) => {}
-                () = shutdown.wait() => return,
+                () = shutdown.wait() => break,
             }
             let now = Instant::now();
             if now >= full_sweep {
@@ -194,6 +194,13 @@ impl Reconciler {
             settled_at = None;
             self.schedule(now);
             self.publish();
+        }
+        // Nothing of ours changes the kernel any more once we have ended.
+        while self.running() > 0 || self.sweeping {
+            let Some(event) = inbox.recv().await else { return };
+            if matches!(event, Event::Passed(..) | Event::Swept(_)) {
+                self.handle(event);
+            }
         }
     }
 

@@ -29,7 +29,7 @@ use isthmus_netlink::namespace;
 use isthmus_runtime::Shutdown;
 use isthmus_runtime::supervise::ChildSpec;
 use isthmus_types::*;
-use lab::{Lab, must, pings};
+use lab::{Lab, must, reaches};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -146,6 +146,7 @@ async fn answer(
 struct Tunnels {
     server: JoinHandle<()>,
     plans: watch::Receiver<TunnelPlan>,
+    told: Arc<std::sync::Mutex<Vec<TunnelPlan>>>,
 }
 
 impl Tunnels {
@@ -154,14 +155,16 @@ impl Tunnels {
         let listener = UnixListener::bind(socket).unwrap();
         let (sender, plans) = watch::channel(TunnelPlan::default());
         let sender = Arc::new(sender);
+        let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let record = told.clone();
         let server = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                connections.spawn(serve_tunnels(stream, sender.clone()));
+                connections.spawn(serve_tunnels(stream, sender.clone(), record.clone()));
             }
         });
-        Self { server, plans }
+        Self { server, plans, told }
     }
 }
 
@@ -171,13 +174,18 @@ impl Drop for Tunnels {
     }
 }
 
-async fn serve_tunnels(stream: UnixStream, plans: Arc<watch::Sender<TunnelPlan>>) {
+async fn serve_tunnels(
+    stream: UnixStream,
+    plans: Arc<watch::Sender<TunnelPlan>>,
+    told: Arc<std::sync::Mutex<Vec<TunnelPlan>>>,
+) {
     let (reader, mut writer) = stream.into_split();
     let mut lines = BufReader::new(reader).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         let mut replies = Vec::new();
         match serde_json::from_str(&line).unwrap() {
             TunnelRequest::Apply { plan } => {
+                told.lock().unwrap().push(plan.clone());
                 plans.send_replace(plan);
                 replies.push(TunnelReply::Applied);
             }
@@ -300,7 +308,7 @@ async fn a_plan_becomes_true_and_drift_is_repaired_within_two_seconds() {
             .iter()
             .all(|instance| instance.running && instance.state == ObjectState::Present)
     );
-    assert!(pings(&host.lab.instance(&one.ports[0]), one.ports[3].address));
+    assert!(reaches(&host.lab.instance(&one.ports[0]), one.ports[3].address));
 
     let (router, instance) = (host.lab.router(&one), host.lab.instance(&one.ports[0]));
     let port = name::port_link(one.ports[0].interface);
@@ -501,6 +509,22 @@ async fn a_gateway_is_present_when_kernel_and_daemon_have_it() {
         .clone();
     assert_eq!(applied.namespace, host.lab.router(&plan));
     assert_eq!(applied.connections, plan.gateways[0].connections);
+    // A new agent tells the daemon that outlived the old one nothing but the plan that it runs.
+    tunnels.told.lock().unwrap().clear();
+    host.stop().await;
+    host.start();
+    control
+        .report("a present gateway", |report| {
+            state(report) == Some(ObjectState::Present)
+        })
+        .await;
+    let told = || tunnels.told.lock().unwrap().clone();
+    within(PATIENCE, "the plan to be told again", || !told().is_empty()).await;
+    assert!(
+        told().iter().all(|plan| plan.gateways == [applied.clone()]),
+        "{:?}",
+        told()
+    );
     // The daemon dies, and is told everything again when it is back.
     drop(tunnels);
     control
@@ -549,9 +573,40 @@ async fn what_no_plan_names_is_removed_with_its_processes() {
     let foreign = format!("{}mine", name::namespace_prefix(&host.lab.realm));
     namespace::create(&foreign).unwrap();
     let mut sleeper = namespace::spawn(&orphan, std::process::Command::new("sleep").arg("600")).unwrap();
-    let mut control = host.control(host.lab.plan(5, [lab::vpc(1), lab::vpc(2)]));
+    let tap = format!("ist{}", std::process::id());
+    let mut machine = lab::vpc(2);
+    machine.ports[0].attachment = Attachment::Tap {
+        interface: tap.clone(),
+    };
+    let mut control = host.control(host.lab.plan(5, [lab::vpc(1), machine]));
     host.start();
     control.converged(5).await;
+    let in_host = || {
+        let links = std::process::Command::new("ip")
+            .args(["-o", "link"])
+            .output()
+            .unwrap()
+            .stdout;
+        let tables = isthmus_netlink::nft::tables(name::WIRE_FAMILY).unwrap();
+        let prefix = name::wire_table_prefix(&host.lab.realm);
+        (
+            String::from_utf8(links).unwrap().contains(&tap),
+            tables.iter().any(|table| table.starts_with(&prefix)),
+        )
+    };
+    assert_eq!(in_host(), (true, true));
+    // Somebody deletes the device.
+    assert!(
+        std::process::Command::new("ip")
+            .args(["link", "del", &tap])
+            .status()
+            .unwrap()
+            .success()
+    );
+    within(Duration::from_secs(2), "the device to return", || {
+        in_host() == (true, true)
+    })
+    .await;
     assert!(!namespace::exists(&orphan));
     assert!(sleeper.wait().unwrap().code().is_none(), "it was killed");
     let mut plan = lab::vpc(1);
@@ -567,6 +622,7 @@ async fn what_no_plan_names_is_removed_with_its_processes() {
         foreign.clone(),
     ];
     assert_eq!(left, wanted.into());
+    assert_eq!(in_host(), (false, false));
     host.stop().await;
     for _ in 0..2 {
         remove_everything(&host.lab.realm, &host.path("tunneld.pid"))

@@ -13,7 +13,7 @@ use isthmus_agent::{Pass, reconcile};
 use isthmus_fabric::{Desired, Owner, diff, internet, name, vpc};
 use isthmus_hostplan::{Attachment, Power, VpcPlan};
 use isthmus_netlink::{namespace, visit};
-use lab::{Lab, must, pings};
+use lab::{Lab, must, pings, reaches};
 
 fn desired(lab: &Lab, plan: &VpcPlan) -> Desired {
     vpc(&lab.realm, &lab.uplink(), plan)
@@ -55,13 +55,17 @@ fn instances_reach_each_other_and_the_internet() {
         let namespace = lab.instance(from);
         for to in &plan.ports {
             assert!(
-                pings(&namespace, to.address),
+                reaches(&namespace, to.address),
                 "{} to {}",
                 from.address,
                 to.address
             );
         }
-        assert!(pings(&namespace, lab::ROUTER), "{} to the internet", from.address);
+        assert!(
+            reaches(&namespace, lab::ROUTER),
+            "{} to the internet",
+            from.address
+        );
     }
 }
 
@@ -132,8 +136,8 @@ fn drift_of_every_kind_is_repaired() {
         let pass = make(&lab, &plan);
         assert!(pass.is_converged(), "{removed} removed: {pass:?}");
     }
-    assert!(pings(&instance, plan.ports[3].address));
-    assert!(pings(&instance, lab::ROUTER));
+    assert!(reaches(&instance, plan.ports[3].address));
+    assert!(reaches(&instance, lab::ROUTER));
 }
 
 #[test]
@@ -193,7 +197,7 @@ fn what_is_planned_no_longer_is_removed() {
     let rules = must(&router, "ip rule");
     assert_eq!(rules.lines().count(), 3, "the kernel's own: {rules}");
     assert!(!must(&lab.internet(), "ip -o link").contains(&name::uplink_peer_link(plan.vpc)));
-    assert!(pings(&lab.instance(&plan.ports[0]), plan.ports[1].address));
+    assert!(reaches(&lab.instance(&plan.ports[0]), plan.ports[1].address));
 }
 
 #[test]
@@ -242,12 +246,12 @@ fn a_port_is_handed_over_to_a_namespace_of_the_user() {
     let owner = Owner::Instance(plan.ports[0].instance);
     assert_eq!(pass.blocked.get(&owner), Some(&format!("namespace {theirs}")));
     assert!(pass.failed.is_empty(), "{pass:?}");
-    assert!(pings(&lab.instance(&plan.ports[1]), plan.ports[2].address));
+    assert!(reaches(&lab.instance(&plan.ports[1]), plan.ports[2].address));
     namespace::create(&theirs).unwrap();
     converge(&lab, &plan);
-    assert!(pings(&theirs, plan.ports[3].address));
-    assert!(pings(&theirs, lab::ROUTER));
-    assert!(pings(&lab.instance(&plan.ports[3]), plan.ports[0].address));
+    assert!(reaches(&theirs, plan.ports[3].address));
+    assert!(reaches(&theirs, lab::ROUTER));
+    assert!(reaches(&lab.instance(&plan.ports[3]), plan.ports[0].address));
     must(&theirs, "ip link del vpc0");
     converge(&lab, &plan);
     plan.ports.remove(0);
@@ -268,5 +272,5 @@ fn a_port_of_a_stopped_instance_carries_nothing() {
     assert!(!pings(&instance, plan.ports[1].address));
     plan.ports[0].power = Power::On;
     converge(&lab, &plan);
-    assert!(pings(&instance, plan.ports[1].address));
+    assert!(reaches(&instance, plan.ports[1].address));
 }

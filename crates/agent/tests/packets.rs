@@ -16,7 +16,7 @@ use isthmus_hostplan::{AclAction, AclRule, GroupRule, Spoofing, VpcPlan};
 use isthmus_netlab::patience::holds;
 use isthmus_netlab::{Node, Ping, eventually, transfer};
 use isthmus_types::{Cidr, VpcId};
-use lab::{Lab, Pump, counted, learnt_path_mtu, link_packets, must, open_tap, pings, send_raw};
+use lab::{Lab, Pump, counted, learnt_path_mtu, link_packets, must, open_tap, pings, reaches, send_raw};
 
 fn make(lab: &Lab, plans: &[&VpcPlan]) {
     assert!(
@@ -75,10 +75,10 @@ fn vpcs_with_equal_ranges_do_not_see_each_other() {
     let target = one.ports[3].address;
     let (of_one, of_two) = (lab.instance(&one.ports[3]), lab.instance(&two.ports[3]));
     let before = link_packets(&of_two, "eth0").1;
-    assert!(pings(&lab.instance(&one.ports[0]), target));
+    assert!(reaches(&lab.instance(&one.ports[0]), target));
     assert_eq!(link_packets(&of_two, "eth0").1, before);
     let before = link_packets(&of_one, "eth0").1;
-    assert!(pings(&lab.instance(&two.ports[0]), target));
+    assert!(reaches(&lab.instance(&two.ports[0]), target));
     assert_eq!(link_packets(&of_one, "eth0").1, before);
     // Private addresses of another VPC are nowhere on the internet.
     let mut third = lab::vpc(3);
@@ -134,8 +134,8 @@ fn rules_at_subnet_and_port_decide_and_count() {
     let router = lab.router(&plan);
     let acl = format!("deny-acl-inbound-{}", plan.acls[0].acl);
     let [a, b, c, d] = [0, 1, 2, 3].map(|index| lab.instance(&plan.ports[index]));
-    assert!(pings(&a, plan.ports[1].address));
-    assert!(pings(&c, plan.ports[3].address));
+    assert!(reaches(&a, plan.ports[1].address));
+    assert!(reaches(&c, plan.ports[3].address));
     assert!(!pings(&c, plan.ports[0].address));
     assert_eq!(counted(&router, &acl), 1);
     // Stateless: the answer from the second subnet is denied as well.
@@ -147,9 +147,9 @@ fn rules_at_subnet_and_port_decide_and_count() {
         cidr: cidr("10.1.0.4/32"),
     }];
     make(&lab, &[&plan]);
-    assert!(pings(&a, plan.ports[3].address));
+    assert!(reaches(&a, plan.ports[3].address));
     // Stateful: what it asked for comes back although nobody may call it.
-    assert!(pings(&a, plan.ports[1].address));
+    assert!(reaches(&a, plan.ports[1].address));
     assert!(!pings(&d, plan.ports[0].address));
     assert!(!pings(&b, plan.ports[2].address));
     assert_eq!(counted(&router, "drop-group-inbound"), 2);
@@ -157,7 +157,7 @@ fn rules_at_subnet_and_port_decide_and_count() {
     let group = plan.security_groups[0].group;
     plan.security_groups[0].inbound = vec![GroupRule::Members { group }];
     make(&lab, &[&plan]);
-    assert!(pings(&d, plan.ports[0].address));
+    assert!(reaches(&d, plan.ports[0].address));
     plan.ports[3].security_groups.clear();
     make(&lab, &[&plan]);
     assert!(!pings(&d, plan.ports[1].address));
@@ -276,7 +276,7 @@ fn joined_vpcs_reach_each_other_through_their_tunnel_only() {
             Ping::until_answered(&node, to.ports[0].address).unwrap();
             for target in &to.ports {
                 assert!(
-                    pings(&lab.instance(source), target.address),
+                    reaches(&lab.instance(source), target.address),
                     "{} to {}",
                     source.address,
                     target.address
@@ -284,7 +284,7 @@ fn joined_vpcs_reach_each_other_through_their_tunnel_only() {
             }
             let router = to.subnets[0].router;
             assert!(
-                pings(&lab.instance(source), router),
+                reaches(&lab.instance(source), router),
                 "{} to the other router",
                 source.address
             );
@@ -348,6 +348,10 @@ fn only_its_own_remote_ranges_come_out_of_a_tunnel() {
 #[test]
 fn a_virtual_machine_on_a_tap_is_a_port_like_any_other() {
     use std::io::{Read, Write};
+    use std::os::fd::AsFd;
+
+    use nix::poll::{PollFd, PollFlags, poll};
+
     let lab = Lab::new();
     let mut plan = lab::vpc(1);
     let tap = format!("ist{}", std::process::id());
@@ -357,7 +361,7 @@ fn a_virtual_machine_on_a_tap_is_a_port_like_any_other() {
     make(&lab, &[&plan]);
     let again = reconcile(&vpc(&lab.realm, &lab.uplink(), &plan), || {}).unwrap();
     assert_eq!(again, isthmus_agent::Pass::default());
-    let mut machine = open_tap(&tap);
+    let machine = open_tap(&tap);
     let (mac, own) = (plan.ports[0].mac, plan.ports[0].address);
     let router = plan.subnets[0].router;
     let frame = |kind: u16, to: [u8; 6], payload: &[u8]| {
@@ -369,16 +373,23 @@ fn a_virtual_machine_on_a_tap_is_a_port_like_any_other() {
         frame.extend(payload);
         frame
     };
-    let mut exchange = |kind: u16, to: [u8; 6], payload: &[u8]| {
-        machine.write_all(&frame(kind, to, payload)).unwrap();
+    // Asked again until there is an answer: a link that has just come up loses the first.
+    let exchange = |kind: u16, to: [u8; 6], payload: &[u8]| {
         let mut buffer = [0; 2048];
-        loop {
-            let length = machine.read(&mut buffer).unwrap();
-            let found = &buffer[10..length];
-            if found[12..14] == kind.to_be_bytes() && found[..6] == mac {
-                return found[14..].to_vec();
+        eventually("an answer to the machine", || {
+            (&machine).write_all(&frame(kind, to, payload))?;
+            let mut waiting = [PollFd::new(machine.as_fd(), PollFlags::POLLIN)];
+            while poll(&mut waiting, 50u16)? > 0 {
+                let length = (&machine).read(&mut buffer)?;
+                let found = &buffer[10..length];
+                if found[12..14] == kind.to_be_bytes() && found[..6] == mac {
+                    return Ok(found[14..].to_vec());
+                }
+                waiting = [PollFd::new(machine.as_fd(), PollFlags::POLLIN)];
             }
-        }
+            holds(false, || "none yet".to_owned()).map(|()| Vec::new())
+        })
+        .unwrap()
     };
     // Who has the router's address?
     let mut ask = vec![0, 1, 8, 0, 6, 4, 0, 1];

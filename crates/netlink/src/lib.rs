@@ -3,7 +3,7 @@
 //! The only home of `unsafe` in Isthmus. It does what it is told and reports what exists; where the desired state
 //! comes from it does not know.
 //!
-//! To read or change namespaces, call [`visit`]: it runs work on a thread of its own and hands it a [`Visitor`] that
+//! To read or change namespaces, call [`visit()`]: it runs work on a thread of its own and hands it a [`Visitor`] that
 //! goes from namespace to namespace, to [`Visitor::observe`] and to [`Visitor::execute`]. To learn that something
 //! changed, keep a [`watch::Watcher`].
 

@@ -12,7 +12,7 @@ use nix::sched::{CloneFlags, setns};
 use crate::namespace::{Namespace, NamespaceError};
 use crate::socket::RouteSocket;
 
-/// Goes from namespace to namespace on a thread of its own. Made by [`visit`] alone; what it keeps open goes when
+/// Goes from namespace to namespace on a thread of its own. Made by [`visit()`] alone; what it keeps open goes when
 /// the work ends.
 pub struct Visitor {
     home: Namespace,
@@ -51,7 +51,7 @@ where
 }
 
 impl Visitor {
-    /// Moves the thread into a namespace; [`HOST_NAMESPACE`](isthmus_fabric::name::HOST_NAMESPACE) is where the process runs.
+    /// Moves the thread into a namespace; [`HOST_NAMESPACE`] is where the process runs.
     ///
     /// # Errors
     /// Those of [`Namespace::open`], and the kernel's refusal to enter.

@@ -31,6 +31,7 @@ pub struct Lab {
 impl Lab {
     pub fn new() -> Self {
         assert!(nix::unistd::geteuid().is_root(), "kernel tests need root");
+        sweep();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let realm = Realm::new(format!("t{}x{number}", std::process::id())).unwrap();
         Self { realm }
@@ -87,8 +88,10 @@ impl Drop for Lab {
     }
 }
 
+/// An id that no other process uses: a TAP's wire is named in the namespace that all tests share.
 pub fn bits(kind: u64, number: u64) -> ResourceBits {
-    ResourceBits::from_random((u128::from(kind) << 60) | u128::from(number) << 3 | 5)
+    let process = u128::from(std::process::id());
+    ResourceBits::from_random(u128::from(kind) << 60 | process << 28 | u128::from(number) << 3 | 5)
 }
 
 /// A VPC 10.N.0.0/16 with subnets 10.N.0.0/24 and 10.N.1.0/24, two instances in each, everything permitted.
@@ -213,6 +216,12 @@ pub fn must(namespace: &str, command: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Whether a ping is answered soon: a link that has just come up loses the first.
+pub fn reaches(namespace: &str, target: Ipv4Addr) -> bool {
+    let node = Node::existing(namespace).unwrap();
+    Ping::until_answered(&node, target).is_ok()
+}
+
 /// Whether one ping is answered.
 pub fn pings(namespace: &str, target: Ipv4Addr) -> bool {
     let node = Node::existing(namespace).unwrap();
@@ -320,6 +329,31 @@ pub fn learnt_path_mtu(namespace: &str, target: Ipv4Addr) -> i32 {
         isthmus_netlab::patience::holds(learnt() < 1500, || "still 1500".to_owned())
     });
     learnt()
+}
+
+/// Removes what tests left that were killed: everything of realms named for processes that live no more.
+fn sweep() {
+    let mut dead = std::collections::BTreeSet::new();
+    let tables = isthmus_netlink::nft::tables(name::WIRE_FAMILY).unwrap_or_default();
+    for text in namespace::list().unwrap().into_iter().chain(tables) {
+        let realm = text
+            .strip_prefix("ist-")
+            .or_else(|| text.strip_prefix("isthmus-"));
+        let Some(realm) = realm.and_then(|rest| rest.split('-').next()) else {
+            continue;
+        };
+        let process = realm.strip_prefix('t').and_then(|rest| rest.split_once('x'));
+        if process.is_some_and(|(pid, _)| {
+            pid.parse::<u32>().is_ok() && !std::path::Path::new("/proc").join(pid).exists()
+        }) {
+            dead.insert(realm.to_owned());
+        }
+    }
+    for realm in dead {
+        drop(Lab {
+            realm: Realm::new(realm).unwrap(),
+        });
+    }
 }
 
 /// Takes the TAP devices and nft tables of a realm out of the host's namespace.
