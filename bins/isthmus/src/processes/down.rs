@@ -10,7 +10,7 @@ use anyhow::Context;
 use isthmus_runtime::supervise::{GRACE, stop};
 use isthmus_runtime::{Config, Overrides, StateLayout};
 
-use super::up::say;
+use super::words::say;
 use super::{DownOptions, teardown};
 use crate::cli::GlobalOptions;
 

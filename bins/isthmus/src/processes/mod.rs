@@ -9,6 +9,7 @@ pub mod server;
 mod teardown;
 pub mod tunneld;
 pub mod up;
+mod words;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;

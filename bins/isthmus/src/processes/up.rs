@@ -4,29 +4,26 @@
 
 use std::env;
 use std::fs;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use isthmus_runtime::supervise::{AtShutdown, running, supervise};
 use isthmus_runtime::{
-    ChildSpec, Config, PidFile, PidFileError, Profile, Shutdown, StateLayout, SupervisionEvent, logging,
+    ChildSpec, Config, PidFile, PidFileError, Shutdown, StateLayout, SupervisionEvent, logging,
 };
 use isthmus_types::Realm;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use super::words::{say, tell, welcome};
 use super::{ServiceOptions, offer, requirements, take, teardown};
 use crate::cli::GlobalOptions;
 
 /// How often is looked whether the API answers yet.
 const POLL: Duration = Duration::from_millis(20);
-
-/// Bytes at the end of a log that its last line is looked for in.
-const LAST_WORDS: usize = 4096;
 
 /// Runs until interrupted, then leaves nothing behind but the database.
 pub fn run(options: &GlobalOptions, service: ServiceOptions) -> anyhow::Result<ExitCode> {
@@ -146,52 +143,4 @@ async fn wait_for_api(layout: &StateLayout, serving: &watch::Receiver<Option<i32
         }
         sleep(POLL).await;
     }
-}
-
-fn welcome(layout: &StateLayout, url: &str, new: bool) -> anyhow::Result<String> {
-    let credentials = layout.credentials();
-    let profile = Profile::load(&credentials)?;
-    let mut text = format!("up: the API answers at {url}");
-    match (new, profile) {
-        (true, Some(_)) => text.push_str(&format!(
-            "\n\nAn account with one administrator was made. Its API key is in\n  {}\nwhich only root can read; \
-             the commands of isthmus use it by themselves:\n  isthmus --state-dir {} status\n\
-             Other clients exchange the key for a token at\n  {url}/identity/token",
-            credentials.display(),
-            layout.root().display()
-        )),
-        (false, Some(_)) => text.push_str(&format!("; log in with the key in {}", credentials.display())),
-        (true | false, None) => {}
-    }
-    Ok(text)
-}
-
-fn tell(name: &str, event: &SupervisionEvent, log: &Path) -> String {
-    match event {
-        SupervisionEvent::Adopted { pid } => format!("{name}: found at work as process {pid}"),
-        SupervisionEvent::Ended { how, retry_in } => format!(
-            "{name}: ended ({how}), starts again{}\n  the end of {}:\n  {}",
-            if retry_in.is_zero() {
-                String::new()
-            } else {
-                format!(" in {:.1} s", retry_in.as_secs_f32())
-            },
-            log.display(),
-            last_line(log)
-        ),
-        SupervisionEvent::Started { pid } => format!("{name}: started as process {pid}"),
-        SupervisionEvent::Stopped => format!("{name}: stopped"),
-    }
-}
-
-/// The last thing that a process wrote to its log: the reason, if it ended by itself.
-fn last_line(log: &Path) -> String {
-    let text = fs::read(log).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text[text.len().saturating_sub(LAST_WORDS)..]).into_owned();
-    text.trim_end().lines().next_back().unwrap_or_default().to_owned()
-}
-
-/// Progress for whoever started this; it need not be read.
-pub fn say(line: &str) {
-    let _ = writeln!(io::stdout().lock(), "{line}");
 }
