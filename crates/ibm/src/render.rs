@@ -2,7 +2,7 @@
 
 use form_urlencoded::Serializer;
 use http::{HeaderValue, StatusCode, header};
-use isthmus_ops::{Common, PageOf, Reference, ResourceKind};
+use isthmus_ops::{Common, InstanceInterface, PageOf, Reference, ResourceKind};
 use isthmus_types::{
     NetworkAclId, NetworkInterfaceId, ReservedIpId, ResourceBits, RouteTableId, SecurityGroupId, SubnetId,
     VpcId, VpnConnectionId, VpnGatewayId, VpnGatewayMemberId, ZoneName,
@@ -137,16 +137,26 @@ impl Render {
         )
     }
 
-    /// A subnet; its zone may be unknown where it is only listed.
-    pub(crate) fn subnet(&self, subnet: &Reference<SubnetId>, zone: Option<&ZoneName>) -> Value {
-        let place = zone.map_or(self.region(), ZoneName::as_str);
+    pub(crate) fn subnet(&self, subnet: &Reference<SubnetId>, zone: &ZoneName) -> Value {
         self.reference(
             &id::SUBNET,
             subnet.id.bits(),
             subnet.name.as_str(),
-            Some(place),
+            Some(zone.as_str()),
             Some("subnet"),
         )
+    }
+
+    /// A network interface, where its instance is not the subject.
+    pub(crate) fn network_interface(&self, held: &InstanceInterface) -> Value {
+        let id = id::INTERFACE.text(held.interface.id.bits());
+        let instance = id::INSTANCE.text(held.instance.bits());
+        json!({
+            "href": self.href(&format!("instances/{instance}/network_interfaces/{id}")),
+            "id": id,
+            "name": held.interface.name.as_str(),
+            "resource_type": "network_interface",
+        })
     }
 
     pub(crate) fn network_acl(&self, acl: &Reference<NetworkAclId>) -> Value {

@@ -26,6 +26,24 @@ pub struct Reference<Id> {
     pub name: ResourceName,
 }
 
+/// A subnet by id and name, with the zone that it is in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacedSubnet {
+    /// The subnet.
+    pub subnet: Reference<SubnetId>,
+    /// Its zone.
+    pub zone: ZoneName,
+}
+
+/// A network interface by id and name, with the instance that it can be reached through.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceInterface {
+    /// The interface.
+    pub interface: Reference<NetworkInterfaceId>,
+    /// Its instance.
+    pub instance: InstanceId,
+}
+
 /// What every resource view has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Common {
@@ -108,7 +126,7 @@ pub struct NetworkAclView {
     /// Its VPC.
     pub vpc: Reference<VpcId>,
     /// Subnets that it is attached to.
-    pub subnets: Vec<Reference<SubnetId>>,
+    pub subnets: Vec<PlacedSubnet>,
 }
 
 /// A security group of which only the default rules exist yet: inbound from anywhere, outbound to anywhere.
@@ -123,7 +141,7 @@ pub struct SecurityGroupView {
     /// Rules, in order.
     pub rules: Vec<SecurityGroupRuleView>,
     /// Interfaces that it applies to.
-    pub targets: Vec<Reference<NetworkInterfaceId>>,
+    pub targets: Vec<InstanceInterface>,
 }
 
 /// A rule of a security group.
@@ -154,7 +172,7 @@ pub struct RouteTableView {
     /// Its VPC.
     pub vpc: Reference<VpcId>,
     /// Subnets that use it.
-    pub subnets: Vec<Reference<SubnetId>>,
+    pub subnets: Vec<PlacedSubnet>,
 }
 
 /// An address prefix.
@@ -220,7 +238,7 @@ pub struct ReservedIpView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AddressHolder {
     /// An instance's interface.
-    Interface(Reference<NetworkInterfaceId>),
+    Interface(InstanceInterface),
     /// Isthmus itself: network, router, two spare, broadcast.
     Provider,
     /// A VPN gateway.

@@ -339,7 +339,7 @@ impl Render {
             "name": interface.name.as_str(),
             "primary_ip": self.reserved_ip(interface.subnet.id, &interface.reserved_ip, interface.address),
             "resource_type": "network_interface",
-            "subnet": self.subnet(&interface.subnet, Some(&instance.zone)),
+            "subnet": self.subnet(&interface.subnet, &instance.zone),
         });
         if self.date < ApiDate::RESERVED_IP {
             value["primary_ipv4_address"] = interface.address.to_string().into();

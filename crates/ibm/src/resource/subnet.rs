@@ -166,15 +166,7 @@ impl Render {
             "resource_type": "subnet_reserved_ip",
         });
         match &ip.holder {
-            AddressHolder::Interface(interface) => {
-                let target = id::INTERFACE.text(interface.id.bits());
-                value["target"] = json!({
-                    "href": self.href(&format!("network_interfaces/{target}")),
-                    "id": target,
-                    "name": interface.name.as_str(),
-                    "resource_type": "network_interface",
-                });
-            }
+            AddressHolder::Interface(held) => value["target"] = self.network_interface(held),
             AddressHolder::Provider => value["owner"] = "provider".into(),
             AddressHolder::VpnGateway(gateway) => {
                 value["owner"] = "provider".into();

@@ -1,6 +1,6 @@
 //! The default network ACL, security group and routing table of a VPC, which are read-only here.
 
-use isthmus_ops::{NetworkAclView, RouteTableView, RuleRemote, SecurityGroupView};
+use isthmus_ops::{NetworkAclView, PlacedSubnet, RouteTableView, RuleRemote, SecurityGroupView};
 use isthmus_types::ResourceBits;
 use serde_json::{Value, json};
 
@@ -22,6 +22,13 @@ impl Render {
         } else {
             "all"
         }
+    }
+
+    fn placed_subnets(&self, subnets: &[PlacedSubnet]) -> Vec<Value> {
+        subnets
+            .iter()
+            .map(|placed| self.subnet(&placed.subnet, &placed.zone))
+            .collect()
     }
 
     pub(crate) fn network_acl_view(&self, acl: &NetworkAclView) -> Value {
@@ -50,7 +57,7 @@ impl Render {
         let rest = json!({
             "crn": self.crn(self.region(), &id::NETWORK_ACL, &own_id),
             "rules": rules,
-            "subnets": acl.subnets.iter().map(|subnet| self.subnet(subnet, None)).collect::<Vec<_>>(),
+            "subnets": self.placed_subnets(&acl.subnets),
             "vpc": self.vpc(&acl.vpc),
         });
         merge(&mut map, rest);
@@ -86,15 +93,7 @@ impl Render {
         let targets: Vec<Value> = group
             .targets
             .iter()
-            .map(|target| {
-                let target_id = id::INTERFACE.text(target.id.bits());
-                json!({
-                    "href": self.href(&format!("security_groups/{own_id}/targets/{target_id}")),
-                    "id": target_id,
-                    "name": target.name.as_str(),
-                    "resource_type": "network_interface",
-                })
-            })
+            .map(|target| self.network_interface(target))
             .collect();
         let mut map = self.head(&id::SECURITY_GROUP, bits, &group.common);
         if self.date < ApiDate::RESERVED_IP {
@@ -128,7 +127,7 @@ impl Render {
             "route_transit_gateway_ingress": false,
             "route_vpc_zone_ingress": false,
             "routes": [],
-            "subnets": table.subnets.iter().map(|subnet| self.subnet(subnet, None)).collect::<Vec<_>>(),
+            "subnets": self.placed_subnets(&table.subnets),
         });
         merge(&mut map, rest);
         Value::Object(map)

@@ -195,7 +195,7 @@ impl Render {
             "mode": "policy",
             "public_ip": { "address": gateway.public_address.to_string() },
             "resource_type": "vpn_gateway",
-            "subnet": self.subnet(&gateway.subnet, Some(&gateway.zone)),
+            "subnet": self.subnet(&gateway.subnet, &gateway.zone),
             "vpc": self.vpc(&gateway.vpc),
         });
         if self.date < ApiDate::NO_GATEWAY_STATUS {
@@ -215,7 +215,7 @@ impl Render {
             ("standby", NO_ADDRESS.to_owned())
         };
         let mut private_ip = self.reserved_ip(gateway.subnet.id, &member.reserved_ip, member.private_address);
-        private_ip["subnet"] = self.subnet(&gateway.subnet, Some(&gateway.zone));
+        private_ip["subnet"] = self.subnet(&gateway.subnet, &gateway.zone);
         let mut value = json!({
             "health_reasons": phase.health_reasons,
             "health_state": phase.health,

@@ -266,7 +266,10 @@ fn rules_for_everything_follow_the_date() {
             id: bits(12).into(),
             common: common("acl"),
             vpc: reference(10, "left"),
-            subnets: vec![reference(11, "net")],
+            subnets: vec![PlacedSubnet {
+                subnet: reference(11, "net"),
+                zone: ZoneName::new("us-south-2").unwrap(),
+            }],
         })
     };
     for (date, word) in [
@@ -279,6 +282,12 @@ fn rules_for_everything_follow_the_date() {
         assert_eq!(value["rules"][0]["protocol"], word, "{date}");
         assert_eq!(value["rules"][0]["name"], "allow-inbound");
         assert_eq!(value["rules"][1]["name"], "allow-outbound");
+        let crn = format!(
+            "crn:v1:bluemix:public:is:us-south-2:a/{}::subnet:{}",
+            bits(1),
+            zonal(11)
+        );
+        assert_eq!(value["subnets"][0]["crn"], crn, "{date}");
         assert_ne!(value["rules"][0]["id"], value["rules"][1]["id"]);
     }
 }

@@ -6,8 +6,8 @@ mod vpn;
 
 use isthmus_ops::{Common, OpError, Reference, ResourceKind};
 use isthmus_types::{
-    IkePolicyId, IpsecPolicyId, NetworkAclId, NetworkInterfaceId, ReservedIpId, ResourceName, RouteTableId,
-    SecurityGroupId, SubnetId, VpcId,
+    IkePolicyId, IpsecPolicyId, NetworkAclId, ReservedIpId, ResourceName, RouteTableId, SecurityGroupId,
+    SubnetId, VpcId,
 };
 
 use crate::record::{Meta, VpnGateway};
@@ -55,7 +55,6 @@ references! {
     acl_reference(NetworkAclId) via network_acl, meta.name, NetworkAcl;
     group_reference(SecurityGroupId) via security_group, meta.name, SecurityGroup;
     route_table_reference(RouteTableId) via route_table, meta.name, RouteTable;
-    interface_reference(NetworkInterfaceId) via network_interface, name, NetworkInterface;
     reserved_ip_reference(ReservedIpId) via reserved_ip, name, ReservedIp;
     ike_policy_reference(IkePolicyId) via ike_policy, meta.name, IkePolicy;
     ipsec_policy_reference(IpsecPolicyId) via ipsec_policy, meta.name, IpsecPolicy;

@@ -1,21 +1,21 @@
 //! VPCs and what gives them their shape.
 
 use isthmus_ops::{
-    AddressHolder, AddressPrefixView, NetworkAclView, OpError, OpErrorCode, RegionView, ReservedIpView,
-    ResourceKind, RouteTableView, RuleRemote, SecurityGroupRuleView, SecurityGroupView, SubnetView, VpcView,
-    ZoneView,
+    AddressHolder, AddressPrefixView, InstanceInterface, NetworkAclView, OpError, OpErrorCode, PlacedSubnet,
+    RegionView, ReservedIpView, ResourceKind, RouteTableView, RuleRemote, SecurityGroupRuleView,
+    SecurityGroupView, SubnetView, VpcView, ZoneView,
 };
 use isthmus_types::{ReservedIpId, ResourceBits, ResourceName, ZoneName};
 
 use super::{
-    acl_reference, common, gateway_of, group_reference, interface_reference, reference,
-    route_table_reference, vpc_reference,
+    acl_reference, common, gateway_of, group_reference, reference, route_table_reference, vpc_reference,
 };
 use crate::address;
 use crate::record::{
-    AddressPrefix, Direction, GroupRemote, NetworkAcl, ReservedFor, ReservedIp, RouteTable, SecurityGroup,
-    Subnet, Vpc,
+    AddressPrefix, Direction, GroupRemote, NetworkAcl, NetworkInterface, ReservedFor, ReservedIp, RouteTable,
+    SecurityGroup, Subnet, Vpc,
 };
+use crate::refusal::dangling;
 use crate::snapshot::Snapshot;
 
 pub(crate) fn region_view(snapshot: &Snapshot) -> RegionView {
@@ -52,10 +52,7 @@ pub(crate) fn acl_view(snapshot: &Snapshot, acl: &NetworkAcl) -> Result<NetworkA
         id: acl.id,
         common: common(&acl.meta),
         vpc: vpc_reference(snapshot, acl.vpc)?,
-        subnets: snapshot
-            .subnets_with_acl(acl.id)
-            .map(|subnet| reference(subnet.id, &subnet.meta.name))
-            .collect(),
+        subnets: snapshot.subnets_with_acl(acl.id).map(placed_subnet).collect(),
     })
 }
 
@@ -79,7 +76,7 @@ pub(crate) fn security_group_view(
         rules: rules.collect::<Result<_, OpError>>()?,
         targets: snapshot
             .interfaces_in_group(group.id)
-            .map(|interface| reference(interface.id, &interface.name))
+            .map(instance_interface)
             .collect(),
     })
 }
@@ -91,7 +88,7 @@ pub(crate) fn route_table_view(snapshot: &Snapshot, table: &RouteTable) -> Resul
         vpc: vpc_reference(snapshot, table.vpc)?,
         subnets: snapshot
             .subnets_with_route_table(table.id)
-            .map(|subnet| reference(subnet.id, &subnet.meta.name))
+            .map(placed_subnet)
             .collect(),
     })
 }
@@ -161,13 +158,32 @@ fn reserved_ip_view(snapshot: &Snapshot, held: &ReservedIp) -> Result<ReservedIp
         name: held.name.clone(),
         created_at: held.created_at,
         holder: match held.holder {
-            ReservedFor::Interface(id) => AddressHolder::Interface(interface_reference(snapshot, id)?),
+            ReservedFor::Interface(id) => {
+                let interface = snapshot
+                    .network_interface(id)
+                    .ok_or_else(|| dangling(ResourceKind::NetworkInterface, id))?;
+                AddressHolder::Interface(instance_interface(interface))
+            }
             ReservedFor::VpnGateway(id) => {
                 AddressHolder::VpnGateway(reference(id, &gateway_of(snapshot, id)?.meta.name))
             }
         },
         subnet: held.subnet,
     })
+}
+
+fn placed_subnet(subnet: &Subnet) -> PlacedSubnet {
+    PlacedSubnet {
+        subnet: reference(subnet.id, &subnet.meta.name),
+        zone: subnet.zone.clone(),
+    }
+}
+
+fn instance_interface(interface: &NetworkInterface) -> InstanceInterface {
+    InstanceInterface {
+        interface: reference(interface.id, &interface.name),
+        instance: interface.instance,
+    }
 }
 
 // The addresses that Isthmus keeps have no record; their ids follow from the subnet's (odd multiplier: a bijection).

@@ -10,6 +10,7 @@ mod curl;
 mod dates;
 mod paging;
 mod parallel;
+mod references;
 mod sdk;
 mod secrets;
 mod transport;
