@@ -7,6 +7,8 @@ use anyhow::{Context as _, Result, ensure};
 use isthmus_netlab::eventually;
 use isthmus_system::{Pair, System};
 
+const CYCLES: usize = 50;
+
 /// What an installation holds of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Holdings {
@@ -18,10 +20,12 @@ struct Holdings {
 }
 
 impl Holdings {
-    /// The same kernel objects, and no more descriptors or threads: pools may have shrunk meanwhile.
+    /// The same kernel objects, and no more descriptors or threads. Pools may have shrunk meanwhile, and idle HTTP
+    /// connections of the test's own client come and go: fewer than one object per ten cycles is no leak.
     fn within(&self, before: &Self) -> bool {
         let no_more = |now: &BTreeMap<&str, usize>, before: &BTreeMap<&str, usize>| {
-            now.iter().all(|(process, count)| *count <= before[process])
+            now.iter()
+                .all(|(process, count)| *count <= before[process] + CYCLES / 10)
         };
         self.namespaces == before.namespaces
             && self.links_and_routes == before.links_and_routes
@@ -40,7 +44,7 @@ fn fifty_cycles_leave_everything_as_it_was() -> Result<()> {
     }
     let before = settled(&system)?;
     let memory_before = memory(&system)?;
-    for round in 3..53 {
+    for round in 3..3 + CYCLES {
         cycle(&system, round)?;
     }
     eventually("everything back where it was", || {
@@ -61,19 +65,19 @@ fn fifty_cycles_leave_everything_as_it_was() -> Result<()> {
     system.stop()
 }
 
-fn cycle(system: &System, round: u32) -> Result<()> {
+fn cycle(system: &System, round: usize) -> Result<()> {
     Pair::joined(system, &format!("cycle{round}"))?.delete(system)
 }
 
 fn settled(system: &System) -> Result<Holdings> {
-    let mut last = None;
+    let mut seen = Vec::new();
     eventually("holdings that stay the same", || {
-        let now = holdings(system)?;
-        let before = last.replace(now.clone());
-        ensure!(
-            before.as_ref() == Some(&now) && now.namespaces <= 1,
-            "still changing: {now:?}"
-        );
+        seen.push(holdings(system)?);
+        let steady = seen
+            .last_chunk::<20>()
+            .is_some_and(|last| last.iter().all(|one| *one == last[0]));
+        let now = seen.last().cloned().context("one was pushed")?;
+        ensure!(steady && now.namespaces <= 1, "still changing: {now:?}");
         Ok(now)
     })
 }

@@ -145,8 +145,7 @@ impl Inbound {
                         if !self.execute_waiting() {
                             return false;
                         }
-                        self.opening
-                            .take(received, filled, &mut self.buffers, device);
+                        self.opening.take(received, filled, &mut self.buffers, device);
                         filled += 1;
                     }
                     None => {
