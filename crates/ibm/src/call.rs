@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use form_urlencoded as form;
 use http::StatusCode;
-use isthmus_ops::{IfMatch, OpError, Operation, Page, Query, ResourceKind};
+use isthmus_ops::{GroupFilter, IfMatch, OpError, Operation, Page, Query, ResourceKind};
 use isthmus_types::{ResourceBits, ResourceName};
 use serde_json::Value;
 
@@ -232,10 +232,9 @@ impl<'a> Call<'a> {
     }
 
     /// The filter `resource_group.id`.
-    pub fn group_filter(&self) -> Option<String> {
-        // The default group is stored as no group, which no filter of the model can ask for: its id filters nothing.
-        self.parameter("resource_group.id")
-            .and_then(|id| scalar::known_group(self, id))
+    pub fn group_filter(&self) -> Option<GroupFilter> {
+        let id = self.parameter("resource_group.id")?;
+        Some(scalar::known_group(self, id).map_or(GroupFilter::Default, GroupFilter::Labelled))
     }
 
     /// A filter that is a resource's name. A text that no resource can have as its name is an error.

@@ -196,9 +196,12 @@ fn filters_narrow_lists() {
     };
     assert_eq!(count(&both), 0);
     assert_eq!(count(&|filter| filter.zone = Some(zone(2))), 1);
+    let labelled = |label: &str| Some(GroupFilter::Labelled(label.to_owned()));
+    assert_eq!(count(&|filter| filter.resource_group = labelled("group-1")), 1);
+    assert_eq!(count(&|filter| filter.resource_group = labelled("group-2")), 0);
     assert_eq!(
-        count(&|filter| filter.resource_group = Some("group-1".to_owned())),
-        1
+        count(&|filter| filter.resource_group = Some(GroupFilter::Default)),
+        2
     );
     assert_eq!(
         count(&|filter| filter.route_table = Some(beta.default_route_table.id)),

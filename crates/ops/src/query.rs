@@ -85,7 +85,7 @@ pub enum Query {
         cidr: Cidr,
     },
     IkePolicies {
-        resource_group: Option<String>,
+        resource_group: Option<GroupFilter>,
         page: Page,
     },
     IkePolicy(IkePolicyId),
@@ -94,7 +94,7 @@ pub enum Query {
         page: Page,
     },
     IpsecPolicies {
-        resource_group: Option<String>,
+        resource_group: Option<GroupFilter>,
         page: Page,
     },
     IpsecPolicy(IpsecPolicyId),
@@ -113,11 +113,20 @@ pub struct Page {
     pub start: Option<String>,
 }
 
+/// Which resource group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GroupFilter {
+    /// The account's default group: resources that carry no label.
+    Default,
+    /// The group of this label.
+    Labelled(String),
+}
+
 /// Which VPCs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VpcFilter {
     /// Only of this resource group.
-    pub resource_group: Option<String>,
+    pub resource_group: Option<GroupFilter>,
     /// Only with this classic access.
     pub classic_access: Option<bool>,
 }
@@ -132,7 +141,7 @@ pub struct SubnetFilter {
     /// Only in this zone.
     pub zone: Option<ZoneName>,
     /// Only of this resource group.
-    pub resource_group: Option<String>,
+    pub resource_group: Option<GroupFilter>,
     /// Only with this route table.
     pub route_table: Option<RouteTableId>,
     /// Only with the route table of this name.
@@ -149,14 +158,14 @@ pub struct InstanceFilter {
     /// Only with this name.
     pub name: Option<ResourceName>,
     /// Only of this resource group.
-    pub resource_group: Option<String>,
+    pub resource_group: Option<GroupFilter>,
 }
 
 /// Which VPN gateways.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VpnGatewayFilter {
     /// Only of this resource group.
-    pub resource_group: Option<String>,
+    pub resource_group: Option<GroupFilter>,
 }
 
 /// Order of VPN gateways.

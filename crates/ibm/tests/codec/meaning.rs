@@ -257,6 +257,28 @@ fn lists_have_pages_and_filters() {
 }
 
 #[test]
+fn the_default_group_is_a_filter_like_any_other() {
+    let own = format!("{:032x}", bits(1).value());
+    for (text, expected) in [
+        (String::new(), None),
+        (format!("resource_group.id={own}"), Some(GroupFilter::Default)),
+        (
+            "resource_group.id=group-1".to_owned(),
+            Some(GroupFilter::Labelled("group-1".to_owned())),
+        ),
+    ] {
+        let Query::Vpcs { filter, .. } = query(&format!("/v1/vpcs?{text}")) else {
+            panic!()
+        };
+        assert_eq!(filter.resource_group, expected, "{text}");
+        let Query::IkePolicies { resource_group, .. } = query(&format!("/v1/ike_policies?{text}")) else {
+            panic!()
+        };
+        assert_eq!(resource_group, expected, "{text}");
+    }
+}
+
+#[test]
 fn version_and_generation_come_before_ids_and_body() {
     let matched = isthmus_ibm::find_route(&Method::POST, "/v1/vpcs/nothing/address_prefixes").unwrap();
     let headers = HeaderMap::new();

@@ -3,8 +3,8 @@
 mod page;
 
 use isthmus_ops::{
-    Caller, ConnectionState, GatewaySort, InstanceFilter, InstanceView, OpError, Outcome, Page, PageOf,
-    Query, ResourceKind, Side, SubnetFilter, SubnetView, VpcFilter, VpcView, VpnConnectionView,
+    Caller, ConnectionState, GatewaySort, GroupFilter, InstanceFilter, InstanceView, OpError, Outcome, Page,
+    PageOf, Query, ResourceKind, Side, SubnetFilter, SubnetView, VpcFilter, VpcView, VpnConnectionView,
     VpnGatewayFilter, VpnGatewayView,
 };
 use isthmus_types::{Cidr, RegionName, ResourceName, SubnetId, VpcId, VpnConnectionId, VpnGatewayId};
@@ -109,7 +109,7 @@ pub fn query(snapshot: &Snapshot, caller: &Caller, query: &Query) -> Result<Outc
                 Err(cidr_not_found(*side, *cidr))
             }
         }
-        Query::IkePolicies { resource_group, page } => access.ike_policies(resource_group.as_deref(), page),
+        Query::IkePolicies { resource_group, page } => access.ike_policies(resource_group.as_ref(), page),
         Query::IkePolicy(id) => Ok(Outcome::IkePolicy(view::ike_policy_view(
             snapshot,
             access.ike_policy(*id)?,
@@ -118,9 +118,7 @@ pub fn query(snapshot: &Snapshot, caller: &Caller, query: &Query) -> Result<Outc
             access.ike_policy(*policy)?;
             access.users(snapshot.connections_with_ike_policy(*policy), page)
         }
-        Query::IpsecPolicies { resource_group, page } => {
-            access.ipsec_policies(resource_group.as_deref(), page)
-        }
+        Query::IpsecPolicies { resource_group, page } => access.ipsec_policies(resource_group.as_ref(), page),
         Query::IpsecPolicy(id) => Ok(Outcome::IpsecPolicy(view::ipsec_policy_view(
             snapshot,
             access.ipsec_policy(*id)?,
@@ -132,8 +130,12 @@ pub fn query(snapshot: &Snapshot, caller: &Caller, query: &Query) -> Result<Outc
     }
 }
 
-fn in_group(meta: &Meta, wanted: Option<&str>) -> bool {
-    wanted.is_none_or(|wanted| meta.resource_group.as_deref() == Some(wanted))
+fn in_group(meta: &Meta, wanted: Option<&GroupFilter>) -> bool {
+    match wanted {
+        None => true,
+        Some(GroupFilter::Default) => meta.resource_group.is_none(),
+        Some(GroupFilter::Labelled(label)) => meta.resource_group.as_ref() == Some(label),
+    }
 }
 
 /// The VPC that a list is narrowed to.
@@ -181,7 +183,7 @@ impl<'a> Access<'a> {
             });
         }
         let matches = self.snapshot.vpcs_of(self.account).filter(|vpc| {
-            in_group(&vpc.meta, filter.resource_group.as_deref())
+            in_group(&vpc.meta, filter.resource_group.as_ref())
                 && filter
                     .classic_access
                     .is_none_or(|wanted| vpc.classic_access == wanted)
@@ -232,7 +234,7 @@ impl<'a> Access<'a> {
         let matches = candidates
             .filter_map(|id| self.snapshot.subnet(id))
             .filter(|subnet| {
-                in_group(&subnet.meta, filter.resource_group.as_deref())
+                in_group(&subnet.meta, filter.resource_group.as_ref())
                     && filter.zone.as_ref().is_none_or(|zone| subnet.zone == *zone)
                     && filter.route_table.is_none_or(|table| subnet.route_table == table)
                     && table_named(subnet.route_table)
@@ -269,7 +271,7 @@ impl<'a> Access<'a> {
         let matches = candidates
             .filter_map(|id| self.snapshot.instance(id))
             .filter(|instance| {
-                in_group(&instance.meta, filter.resource_group.as_deref())
+                in_group(&instance.meta, filter.resource_group.as_ref())
                     && filter
                         .name
                         .as_ref()
@@ -293,7 +295,7 @@ impl<'a> Access<'a> {
         let matches = self
             .snapshot
             .gateways_of_account(self.account)
-            .filter(|gateway| in_group(&gateway.meta, filter.resource_group.as_deref()));
+            .filter(|gateway| in_group(&gateway.meta, filter.resource_group.as_ref()));
         page_of_sorted_gateways(page, sort, matches, |gateway| {
             view::gateway_view(self.snapshot, gateway)
         })
@@ -351,7 +353,7 @@ impl<'a> Access<'a> {
         })
     }
 
-    fn ike_policies(self, group: Option<&str>, page: &Page) -> Result<Outcome, OpError> {
+    fn ike_policies(self, group: Option<&GroupFilter>, page: &Page) -> Result<Outcome, OpError> {
         let kind = ResourceKind::IkePolicy;
         let matches = self
             .snapshot
@@ -366,7 +368,7 @@ impl<'a> Access<'a> {
         page_of_matches(page, kind, matches, |policy| policy.id.bits(), view).map(Outcome::IkePolicies)
     }
 
-    fn ipsec_policies(self, group: Option<&str>, page: &Page) -> Result<Outcome, OpError> {
+    fn ipsec_policies(self, group: Option<&GroupFilter>, page: &Page) -> Result<Outcome, OpError> {
         let kind = ResourceKind::IpsecPolicy;
         let matches = self
             .snapshot

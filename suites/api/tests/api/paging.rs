@@ -168,6 +168,60 @@ async fn gateways_are_sorted_newest_first_or_by_name() {
 }
 
 #[tokio::test]
+async fn lists_narrow_to_the_default_group_and_to_others() {
+    let server = Server::start().await.unwrap();
+    let client = server.client().await.unwrap();
+    let world = World::make(&server, &client).await.unwrap();
+    let vpc = client.get(&format!("/v1/vpcs/{}", world.vpc)).await.unwrap().json;
+    let default = vpc["resource_group"]["id"].as_str().unwrap();
+    let group = || json!({ "id": "group-1" });
+    let ike = json!({ "ike_version": 2, "authentication_algorithm": "sha256",
+                      "encryption_algorithm": "aes256", "dh_group": 19, "resource_group": group() });
+    let esp = json!({ "authentication_algorithm": "sha256", "encryption_algorithm": "aes256",
+                      "pfs": "group_19", "resource_group": group() });
+    let mut instance = World::instance_body("other", &world.image, &world.instance_subnet);
+    instance["resource_group"] = group();
+    for (path, key, body) in [
+        ("/v1/vpcs", "vpcs", json!({ "resource_group": group() })),
+        (
+            "/v1/subnets",
+            "subnets",
+            json!({ "vpc": { "id": world.vpc }, "ipv4_cidr_block": "10.1.9.0/24", "resource_group": group() }),
+        ),
+        ("/v1/instances", "instances", instance),
+        (
+            "/v1/vpn_gateways",
+            "vpn_gateways",
+            json!({ "subnet": { "id": world.gateway_subnet }, "mode": "policy", "resource_group": group() }),
+        ),
+        ("/v1/ike_policies", "ike_policies", ike),
+        ("/v1/ipsec_policies", "ipsec_policies", esp),
+    ] {
+        let before = client.get(path).await.unwrap().expect(200).unwrap().json;
+        let made = client.post(path, body).await.unwrap().expect(201).unwrap();
+        let ids = |filter: &str| {
+            let (client, target) = (client.clone(), format!("{path}?resource_group.id={filter}"));
+            async move {
+                let list = client.get(&target).await.unwrap().expect(200).unwrap().json;
+                let items = list[key].as_array().unwrap();
+                assert_eq!(list["total_count"], items.len(), "{target}");
+                items.iter().map(|item| item["id"].clone()).collect::<Vec<_>>()
+            }
+        };
+        let unlabelled: Vec<Value> = before[key]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|item| item["id"].clone())
+            .collect();
+        assert!(!unlabelled.is_empty(), "{path}");
+        assert_eq!(ids(default).await, unlabelled, "{path}");
+        assert_eq!(ids("group-1").await, [made.id()], "{path}");
+        assert!(ids("group-2").await.is_empty(), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn what_comes_and_goes_between_pages_moves_nothing() {
     let server = Server::start().await.unwrap();
     let client = server.client().await.unwrap();
