@@ -343,6 +343,34 @@ fn the_state_of_a_connection_is_what_was_asked_joined_with_what_was_seen() {
 }
 
 #[test]
+fn a_connection_tells_the_ike_version_of_its_policy() {
+    let (mut world, _, subnet) = world_with_subnet();
+    let gateway = world.gateway(subnet).id;
+    let policies = [world.ike_policy(IkeVersion::V1), world.ike_policy(IkeVersion::V2)];
+    let ipsec = world.ipsec_policy(ipsec_policy());
+    let mut new = new_connection(gateway, &["10.1.0.0/24"], &["10.2.0.0/24"]);
+    new.ipsec_policy = Some(ipsec);
+    let view = world.connection(new);
+    assert_eq!(view.ike_version, None);
+    for (policy, version) in [
+        (Some(policies[0]), Some(IkeVersion::V1)),
+        (Some(policies[1]), Some(IkeVersion::V2)),
+        (None, None),
+    ] {
+        let mut update = no_update(gateway, view.id);
+        update.ike_policy = Some(policy);
+        world.run(Operation::UpdateVpnConnection(update)).unwrap();
+        let after = world.connection_view(gateway, view.id);
+        assert_eq!(after.ike_version, version);
+        // Answers that were kept before the version was told can still be repeated.
+        let mut kept = serde_json::to_value(&after).unwrap();
+        kept.as_object_mut().unwrap().remove("ike_version").unwrap();
+        let read: VpnConnectionView = serde_json::from_value(kept).unwrap();
+        assert_eq!((read.id, read.ike_version), (after.id, None));
+    }
+}
+
+#[test]
 fn an_instance_lives_through_its_states() {
     let (mut world, vpc, subnet) = world_with_subnet();
     let instance = world.instance(subnet, "box").id;

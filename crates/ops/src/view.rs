@@ -390,6 +390,9 @@ pub struct VpnConnectionView {
     pub dead_peer_detection: DeadPeerDetection,
     /// IKE policy, none for automatic negotiation.
     pub ike_policy: Option<Reference<IkePolicyId>>,
+    /// Version that the IKE policy asks for, none for automatic negotiation.
+    #[serde(default)]
+    pub ike_version: Option<IkeVersion>,
     /// IPsec policy, none for automatic negotiation.
     pub ipsec_policy: Option<Reference<IpsecPolicyId>>,
     /// Who may start.

@@ -6,7 +6,7 @@ use isthmus_ops::{
     ConnectionDownReason as Reason, ConnectionState, DeadPeerAction, Establish, Identity, PeerAddress,
     VpnConnectionView,
 };
-use isthmus_types::Cidr;
+use isthmus_types::{Cidr, IkeVersion};
 use serde_json::{Map, Value, json};
 
 use crate::date::ApiDate;
@@ -158,7 +158,10 @@ fn status(connection: &VpnConnectionView) -> (&'static str, Value) {
         ),
         Reason::PeerNotResponding => ("peer_not_responding", "The peer does not answer."),
         Reason::SelectorMismatch => (
-            "ike_v2_local_remote_cidr_mismatch",
+            match connection.ike_version {
+                Some(IkeVersion::V1) => "ike_v1_id_local_remote_cidr_mismatch",
+                Some(IkeVersion::V2) | None => "ike_v2_local_remote_cidr_mismatch",
+            },
             "The local and peer ranges of the two ends do not mirror each other.",
         ),
     };

@@ -91,6 +91,24 @@ fn reasons_say_why_a_connection_is_down() {
 }
 
 #[test]
+fn a_selector_mismatch_is_named_after_the_ike_version() {
+    let path = format!("/v1/vpn_gateways/{}/connections/{}", zonal(20), zonal(30));
+    for (ike_version, code) in [
+        (None, "ike_v2_local_remote_cidr_mismatch"),
+        (Some(IkeVersion::V1), "ike_v1_id_local_remote_cidr_mismatch"),
+        (Some(IkeVersion::V2), "ike_v2_local_remote_cidr_mismatch"),
+    ] {
+        let mut view = connection(ConnectionState::Down {
+            reason: ConnectionDownReason::SelectorMismatch,
+            detail: String::new(),
+        });
+        view.ike_version = ike_version;
+        let value = shown(&path, NESTED, Outcome::VpnConnection(view));
+        assert_eq!(value["status_reasons"][0]["code"], code, "{ike_version:?}");
+    }
+}
+
+#[test]
 fn a_gateway_shows_status_only_at_older_dates() {
     let path = format!("/v1/vpn_gateways/{}", zonal(20));
     for (lifecycle, status, stable, health) in [

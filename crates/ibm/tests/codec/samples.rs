@@ -134,6 +134,7 @@ pub fn connection(state: ConnectionState) -> VpnConnectionView {
             timeout: 10,
         },
         ike_policy: None,
+        ike_version: None,
         ipsec_policy: None,
         establish: Establish::Bidirectional,
         local_identity: Identity::Address(Ipv4Addr::new(198, 51, 100, 7)),

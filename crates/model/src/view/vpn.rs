@@ -125,6 +125,10 @@ pub(crate) fn connection_view(
             .ike_policy
             .map(|id| ike_policy_reference(snapshot, id))
             .transpose()?,
+        ike_version: connection
+            .ike_policy
+            .and_then(|id| snapshot.ike_policy(id))
+            .map(|policy| policy.version),
         ipsec_policy: connection
             .ipsec_policy
             .map(|id| ipsec_policy_reference(snapshot, id))
