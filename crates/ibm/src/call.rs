@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::body::parse_object;
 use crate::date::ApiDate;
+use crate::entity_tag;
 use crate::fault::{Fault, Target};
 use crate::id::IdKind;
 use crate::refusal;
@@ -202,20 +203,16 @@ impl<'a> Call<'a> {
         Ok((page.limit.get(), start))
     }
 
-    /// The version that `If-Match` names. `*` and no header match any.
+    /// The versions that `If-Match` names. `*` and no header match any.
     pub fn if_match(&self) -> IfMatch {
-        let header = self.request.headers.get(http::header::IF_MATCH)?;
-        let text = header.to_str().unwrap_or_default().trim();
-        if text == "*" {
-            return None;
-        }
-        // A tag that we never gave matches nothing: no version is that high.
-        let tag = text.strip_prefix("W/").unwrap_or(text);
-        let version = tag
-            .strip_prefix('"')
-            .and_then(|rest| rest.strip_suffix('"'))
-            .and_then(|number| number.parse().ok());
-        Some(version.unwrap_or(u64::MAX))
+        let mut lines = self
+            .request
+            .headers
+            .get_all(http::header::IF_MATCH)
+            .iter()
+            .peekable();
+        lines.peek()?;
+        entity_tag::accepted(lines.map(http::HeaderValue::as_bytes))
     }
 
     /// Refuses a change of arrays by a client that does not say which state it has seen.

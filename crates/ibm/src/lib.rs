@@ -18,6 +18,7 @@ mod body;
 mod call;
 mod date;
 mod encode;
+mod entity_tag;
 mod fault;
 mod id;
 mod refusal;

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Scene;
 use crate::date::ApiDate;
+use crate::entity_tag;
 use crate::fault::json_response;
 use crate::id::{self, IdKind};
 use crate::scalar::default_group_id;
@@ -83,7 +84,7 @@ impl Render {
     /// A JSON answer that names the version of the state that it shows.
     pub(crate) fn tagged(&self, body: &Value, version: u64) -> http::Response<Vec<u8>> {
         let mut response = self.answer(body);
-        if let Ok(tag) = HeaderValue::from_str(&format!("W/\"{version}\"")) {
+        if let Ok(tag) = HeaderValue::from_str(&entity_tag::text(version)) {
             response.headers_mut().insert(header::ETAG, tag);
         }
         response

@@ -60,7 +60,7 @@ fn unknown_ids_in_paths_are_not_found() {
         Operation::UpdateVpc(UpdateVpc {
             vpc: VpcId(missing),
             name: None,
-            if_match: Some(9),
+            if_match: Some(vec![9]),
         }),
         Operation::DeleteVpc(DeleteVpc {
             vpc: VpcId(missing),
@@ -737,17 +737,28 @@ fn stale_versions_are_refused_and_any_version_passes() {
             if_match,
         })
     };
-    world.run(rename("one", Some(1))).unwrap();
-    assert_eq!(world.refusal(rename("two", Some(1))), Code::PreconditionFailed);
+    world.run(rename("one", Some(vec![1]))).unwrap();
+    assert_eq!(
+        world.refusal(rename("two", Some(vec![1]))),
+        Code::PreconditionFailed
+    );
     assert_eq!(
         world.refusal(Operation::DeleteVpc(DeleteVpc {
             vpc,
-            if_match: Some(1)
+            if_match: Some(vec![1])
         })),
         Code::PreconditionFailed
     );
     world.run(rename("two", None)).unwrap();
-    world.run(rename("three", Some(3))).unwrap();
+    world.run(rename("three", Some(vec![3]))).unwrap();
+    // One of several is enough; none of none is not.
+    world.run(rename("four", Some(vec![1, 4, 9]))).unwrap();
+    for stale in [vec![], vec![1, 4, 6]] {
+        assert_eq!(
+            world.refusal(rename("five", Some(stale))),
+            Code::PreconditionFailed
+        );
+    }
     let instance = world.instance(subnet, "box").id;
     world.report_instance(instance, InstanceStatus::Running);
     let stop = Operation::ActOnInstance {
@@ -759,11 +770,11 @@ fn stale_versions_are_refused_and_any_version_passes() {
         Operation::UpdateInstance {
             instance,
             name: Some(name("new")),
-            if_match: Some(1),
+            if_match: Some(vec![1]),
         },
         Operation::DeleteInstance {
             instance,
-            if_match: Some(1),
+            if_match: Some(vec![1]),
         },
     ] {
         assert_eq!(world.refusal(operation), Code::PreconditionFailed);
@@ -773,7 +784,7 @@ fn stale_versions_are_refused_and_any_version_passes() {
     world
         .run(Operation::DeleteInstance {
             instance,
-            if_match: Some(2),
+            if_match: Some(vec![2]),
         })
         .unwrap();
 }

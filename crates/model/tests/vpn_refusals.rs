@@ -416,7 +416,7 @@ fn updates_of_connections_are_checked() {
     };
     let table = [
         (
-            change(&|update| update.if_match = Some(2)),
+            change(&|update| update.if_match = Some(vec![2])),
             Code::PreconditionFailed,
         ),
         (
@@ -445,7 +445,9 @@ fn updates_of_connections_are_checked() {
     }
     // An empty change is no change.
     let before = world.state.clone();
-    world.run(change(&|update| update.if_match = Some(1))).unwrap();
+    world
+        .run(change(&|update| update.if_match = Some(vec![1])))
+        .unwrap();
     world
         .run(change(&|update| update.psk = Some(connection.psk.clone())))
         .unwrap();

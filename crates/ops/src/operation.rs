@@ -128,8 +128,8 @@ impl Operation {
     }
 }
 
-/// The state that the caller has seen and wants unchanged: the resource's version, or anything.
-pub type IfMatch = Option<u64>;
+/// The states that the caller accepts: one of these versions of the resource, or any. An empty list accepts none.
+pub type IfMatch = Option<Vec<u64>>;
 
 /// Creates an account with one administrator and that user's first API key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,7 +176,7 @@ pub struct UpdateVpc {
     pub vpc: VpcId,
     /// New name.
     pub name: Option<ResourceName>,
-    /// Version that the caller has seen.
+    /// Versions that the caller accepts.
     pub if_match: IfMatch,
 }
 
@@ -185,7 +185,7 @@ pub struct UpdateVpc {
 pub struct DeleteVpc {
     /// The VPC.
     pub vpc: VpcId,
-    /// Version that the caller has seen.
+    /// Versions that the caller accepts.
     pub if_match: IfMatch,
 }
 
@@ -381,7 +381,7 @@ pub struct UpdateVpnConnection {
     pub local_identity: Option<Identity>,
     /// New identity of the peer.
     pub peer_identity: Option<Identity>,
-    /// Version that the caller has seen.
+    /// Versions that the caller accepts.
     pub if_match: IfMatch,
 }
 

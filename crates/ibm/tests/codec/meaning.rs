@@ -213,15 +213,17 @@ fn policies_keep_the_order_of_their_lists() {
 }
 
 #[test]
-fn if_match_names_a_version() {
+fn if_match_names_versions() {
     let path = format!("/v1/vpcs/{}", regional(10));
     for (tag, expected) in [
         (None, None),
         (Some("*"), None),
-        (Some("W/\"17\""), Some(17)),
-        (Some("\"17\""), Some(17)),
-        (Some("17"), Some(u64::MAX)),
-        (Some("W/\"other\""), Some(u64::MAX)),
+        (Some("W/\"17\""), Some(vec![17])),
+        (Some("W/\"17\", \"18\""), Some(vec![17, 18])),
+        (Some("W/\"other\", W/\"17\""), Some(vec![17])),
+        (Some("\"17\""), Some(vec![17])),
+        (Some("17"), Some(vec![])),
+        (Some("W/\"other\""), Some(vec![])),
     ] {
         let mut headers = HeaderMap::new();
         if let Some(tag) = tag {

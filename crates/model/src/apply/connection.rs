@@ -99,7 +99,7 @@ impl Draft<'_> {
             .access()
             .vpn_connection(update.gateway, update.connection)?
             .clone();
-        precondition(&before.meta, update.if_match, KIND)?;
+        precondition(&before.meta, &update.if_match, KIND)?;
         let mut after = before.clone();
         let scope = NameScope::Connections(update.gateway);
         self.rename(&mut after.meta, scope, update.name.as_ref(), KIND)?;
@@ -176,7 +176,7 @@ impl Draft<'_> {
         &mut self,
         gateway: VpnGatewayId,
         id: VpnConnectionId,
-        if_match: IfMatch,
+        if_match: &IfMatch,
     ) -> Result<Outcome, OpError> {
         let connection = self.access().vpn_connection(gateway, id)?;
         precondition(&connection.meta, if_match, KIND)?;

@@ -222,7 +222,7 @@ impl Draft<'_> {
         &mut self,
         id: InstanceId,
         name: Option<&ResourceName>,
-        if_match: IfMatch,
+        if_match: &IfMatch,
     ) -> Result<Outcome, OpError> {
         let mut instance = self.access().instance(id)?.clone();
         precondition(&instance.meta, if_match, KIND)?;
@@ -237,7 +237,7 @@ impl Draft<'_> {
         instance_view(&self.state, &instance).map(Outcome::Instance)
     }
 
-    pub(super) fn delete_instance(&mut self, id: InstanceId, if_match: IfMatch) -> Result<Outcome, OpError> {
+    pub(super) fn delete_instance(&mut self, id: InstanceId, if_match: &IfMatch) -> Result<Outcome, OpError> {
         let mut instance = self.access().instance(id)?.clone();
         precondition(&instance.meta, if_match, KIND)?;
         if instance.deleting.is_none() {

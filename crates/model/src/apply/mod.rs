@@ -11,7 +11,7 @@ mod status;
 mod subnet;
 mod vpc;
 
-use isthmus_ops::{Caller, OpError, OpErrorCode, Operation, Outcome, Request, ResourceKind, Via};
+use isthmus_ops::{Caller, IfMatch, OpError, OpErrorCode, Operation, Outcome, Request, ResourceKind, Via};
 use isthmus_types::{AccountId, ResourceBits, ResourceName, Timestamp};
 
 use crate::access::Access;
@@ -95,8 +95,8 @@ impl Draft<'_> {
                 instance,
                 name,
                 if_match,
-            } => self.update_instance(*instance, name.as_ref(), *if_match),
-            Operation::DeleteInstance { instance, if_match } => self.delete_instance(*instance, *if_match),
+            } => self.update_instance(*instance, name.as_ref(), if_match),
+            Operation::DeleteInstance { instance, if_match } => self.delete_instance(*instance, if_match),
             Operation::ActOnInstance { instance, action } => self.act_on_instance(*instance, *action),
             Operation::CreateVpnGateway(new) => self.create_gateway(new),
             Operation::UpdateVpnGateway { gateway, name } => self.update_gateway(*gateway, name.as_ref()),
@@ -107,7 +107,7 @@ impl Draft<'_> {
                 gateway,
                 connection,
                 if_match,
-            } => self.delete_connection(*gateway, *connection, *if_match),
+            } => self.delete_connection(*gateway, *connection, if_match),
             Operation::AddConnectionCidr {
                 gateway,
                 connection,
@@ -206,10 +206,10 @@ impl Draft<'_> {
     }
 }
 
-/// Refuses unless the caller has seen the current version, or asked for any.
-fn precondition(meta: &Meta, if_match: Option<u64>, resource: ResourceKind) -> Result<(), OpError> {
+/// Refuses unless the caller accepts the current version.
+fn precondition(meta: &Meta, if_match: &IfMatch, resource: ResourceKind) -> Result<(), OpError> {
     match if_match {
-        Some(version) if version != meta.version => Err(OpError::new(
+        Some(versions) if !versions.contains(&meta.version) => Err(OpError::new(
             OpErrorCode::PreconditionFailed,
             resource,
             format!("the {} has changed since it was read", resource.words()),

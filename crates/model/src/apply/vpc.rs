@@ -129,7 +129,7 @@ impl Draft<'_> {
 
     pub(super) fn update_vpc(&mut self, update: &UpdateVpc) -> Result<Outcome, OpError> {
         let mut vpc = self.access().vpc(update.vpc)?.clone();
-        precondition(&vpc.meta, update.if_match, ResourceKind::Vpc)?;
+        precondition(&vpc.meta, &update.if_match, ResourceKind::Vpc)?;
         let scope = NameScope::Vpcs(self.account);
         if self.rename(&mut vpc.meta, scope, update.name.as_ref(), ResourceKind::Vpc)? {
             vpc.meta.version += 1;
@@ -140,7 +140,7 @@ impl Draft<'_> {
 
     pub(super) fn delete_vpc(&mut self, target: &DeleteVpc) -> Result<Outcome, OpError> {
         let vpc = self.access().vpc(target.vpc)?;
-        precondition(&vpc.meta, target.if_match, ResourceKind::Vpc)?;
+        precondition(&vpc.meta, &target.if_match, ResourceKind::Vpc)?;
         let id = vpc.id;
         if let Some(subnet) = self.state.subnets_of(id).next() {
             return Err(OpError::new(
