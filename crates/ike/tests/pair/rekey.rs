@@ -48,7 +48,7 @@ fn check(mut pair: Pair, sides: &[(Side, What)], label: &str) {
     );
 }
 
-const CASES: [&[(Side, What)]; 8] = [
+const CASES: [&[(Side, What)]; 9] = [
     &[(Side::Left, What::Child)],
     &[(Side::Right, What::Child)],
     &[(Side::Left, What::Ike)],
@@ -57,6 +57,12 @@ const CASES: [&[(Side, What)]; 8] = [
     &[(Side::Left, What::Ike), (Side::Right, What::Ike)],
     &[(Side::Left, What::Ike), (Side::Right, What::Child)],
     &[(Side::Left, What::Child), (Side::Left, What::Ike)],
+    &[
+        (Side::Left, What::Child),
+        (Side::Right, What::Child),
+        (Side::Left, What::Ike),
+        (Side::Right, What::Ike),
+    ],
 ];
 
 #[test]
@@ -81,6 +87,33 @@ fn every_rekey_survives_the_loss_of_each_datagram() {
                 pair.link.lose_number = Some(pair.sent + number);
                 check(pair, case, &format!("seed {seed}, {case:?} without {number}"));
             }
+        }
+    }
+}
+
+/// Both ends begin within one flight of each other, again and again, with a key exchange in each rekey.
+#[test]
+fn rekeys_that_cross_on_the_way_lose_no_packet() {
+    for what in [What::Child, What::Ike] {
+        for offset in 0..14 {
+            let mut pair = Pair::new(offset, Link::clean());
+            connect_with(&mut pair, |_, config| {
+                config.esp_proposals[0].pfs = vec![DhGroup::X25519];
+            });
+            assert!(pair.run_until(LONG, Pair::is_settled), "{:?}", pair.discord());
+            pair.set_traffic(true);
+            pair.run_for(Duration::from_secs(1));
+            for _ in 0..3 {
+                let before = child_spi(&pair, Side::Left);
+                rekey(&mut pair, Side::Left, what);
+                pair.run_for(Duration::from_millis(offset));
+                rekey(&mut pair, Side::Right, what);
+                pair.run_for(REST);
+                assert!(pair.is_settled(), "{what:?} {offset} ms: {:?}", pair.discord());
+                let changed = child_spi(&pair, Side::Left) != before;
+                assert_eq!(changed, matches!(what, What::Child), "{what:?} {offset} ms");
+            }
+            assert_eq!(lost(&pair), 0, "{what:?} {offset} ms");
         }
     }
 }
