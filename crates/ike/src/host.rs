@@ -19,7 +19,7 @@ use crate::status::DownReason;
 /// How long a child that was replaced or deleted still receives packets in flight.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
 /// ESP SPIs up to this are reserved (RFC 4303 section 2.1).
-const RESERVED_SPIS: u32 = 255;
+pub(crate) const RESERVED_SPIS: u32 = 255;
 /// Bytes of our nonces.
 const NONCE_LEN: usize = 32;
 

@@ -2,6 +2,8 @@
 
 mod followup;
 mod receive;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};

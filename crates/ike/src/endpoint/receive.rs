@@ -9,6 +9,7 @@ use isthmus_wire::ike::{
 };
 
 use super::Endpoint;
+use crate::auth::{describe_identity, is_identity};
 use crate::channel::{Received, receiver_spi};
 use crate::connection::Connection;
 use crate::cookie::CookieClaim;
@@ -17,6 +18,7 @@ use crate::exchange::{Datagram, established, ike_auth, ike_sa_init};
 use crate::host::Context;
 use crate::parts::Parts;
 use crate::sa::{SaId, State};
+use crate::status::DownReason;
 
 /// From this many handshakes of others on, each new one needs a cookie.
 const COOKIE_THRESHOLD: usize = 32;
@@ -24,6 +26,8 @@ const COOKIE_THRESHOLD: usize = 32;
 const COOKIE_THRESHOLD_PER_ADDRESS: usize = 8;
 /// At this many handshakes of others no more are accepted, cookie or not.
 const MAX_HALF_OPEN: usize = 512;
+/// Longer first messages are not read: each is kept until the handshake is over.
+const MAX_FIRST_MESSAGE_LEN: usize = 3072;
 
 impl Endpoint {
     pub(super) fn receive(&mut self, local_port: u16, remote: SocketAddr, bytes: &[u8], now: Instant) {
@@ -107,13 +111,8 @@ impl Endpoint {
                 .map(Connection::id)
         });
         sa.connection = meant;
-        let identity = parts
-            .as_ref()
-            .ok()
-            .and_then(|parts| parts.id_initiator.as_ref())
-            .map(crate::auth::describe_identity);
-        if let (None, Some(identity)) = (meant, identity) {
-            self.complain_of_identity(datagram.remote, &identity);
+        if let (None, Ok(parts)) = (meant, &parts) {
+            self.complain_of_identity(datagram.remote, parts);
         }
         self.with_sa(id, now, |context, sa| {
             if let Some(init) = sa.take_init_answered() {
@@ -122,17 +121,44 @@ impl Endpoint {
         });
     }
 
-    /// Tells every connection that this peer could have meant.
-    fn complain_of_identity(&mut self, remote: SocketAddr, identity: &str) {
+    /// Tells every connection that this peer could have meant why it is not the one.
+    fn complain_of_identity(&mut self, remote: SocketAddr, parts: &Parts) {
+        let Some(received) = &parts.id_initiator else {
+            return;
+        };
+        let address = remote.ip();
         for connection in self.connections.values_mut() {
-            if connection.may_be_at(remote.ip()) {
-                let detail = format!(
-                    "a peer at {} calls itself {identity}, expected is {}: make the identities of both ends match",
-                    remote.ip(),
-                    connection.config.peer_identity
-                );
-                connection.complain(crate::status::DownReason::AuthenticationFailed, detail);
+            if !connection.may_be_at(address) {
+                continue;
             }
+            let config = &connection.config;
+            let other_asked = parts
+                .id_responder
+                .as_ref()
+                .filter(|asked| !is_identity(asked, &config.local_identity));
+            let (reason, detail) = if !is_identity(received, &config.peer_identity) {
+                let detail = format!(
+                    "a peer at {address} calls itself {}, expected is {}: make the identities of both ends match",
+                    describe_identity(received),
+                    config.peer_identity
+                );
+                (DownReason::AuthenticationFailed, detail)
+            } else if let Some(asked) = other_asked {
+                let detail = format!(
+                    "the peer at {address} asked for identity {} where ours is {}: make the identities of both ends \
+                     match",
+                    describe_identity(asked),
+                    config.local_identity
+                );
+                (DownReason::AuthenticationFailed, detail)
+            } else {
+                let detail = format!(
+                    "the peer at {address} agreed on IKE algorithms of another connection: make the IKE policies of \
+                     both ends equal"
+                );
+                (DownReason::IkeProposalMismatch, detail)
+            };
+            connection.complain(reason, detail);
         }
     }
 
@@ -141,6 +167,7 @@ impl Endpoint {
         if header.initiator_spi == IkeSpi::ZERO
             || header.responder_spi != IkeSpi::ZERO
             || header.message_id != 0
+            || datagram.bytes.len() > MAX_FIRST_MESSAGE_LEN
             || datagram.message.encrypted.is_some()
         {
             return;

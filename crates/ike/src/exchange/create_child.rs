@@ -19,7 +19,7 @@ use crate::event::{ChildId, OutboundUse};
 use crate::exchange::ike_auth::refusal_reason;
 use crate::exchange::ike_sa_init::suggested_group;
 use crate::exchange::request;
-use crate::host::{Context, GRACE, Host};
+use crate::host::{Context, GRACE, Host, RESERVED_SPIS};
 use crate::keys::Nonces;
 use crate::negotiate::{KeyExchange, choose_esp, describe, offer_esp};
 use crate::parts::{Parts, required};
@@ -563,6 +563,11 @@ pub(crate) fn on_response(
     attempt: Box<ChildAttempt>,
     mut parts: Parts,
 ) -> Result<(), IkeError> {
+    if established.phase == Phase::Closing {
+        // The peer's child goes with the IKE SA.
+        attempt.abandon(context.host);
+        return Ok(());
+    }
     if let Some(group) = retry_group(&attempt, &parts) {
         return retry(context, sa, established, *attempt, group);
     }
@@ -757,7 +762,7 @@ fn usable_spi(spi: &[u8], children: &[Child]) -> Result<u32, IkeError> {
         .try_into()
         .map(u32::from_be_bytes)
         .map_err(|_| invalid.clone())?;
-    if spi == 0 || children.iter().any(|child| child.outbound_spi == spi) {
+    if spi <= RESERVED_SPIS || children.iter().any(|child| child.outbound_spi == spi) {
         return Err(invalid);
     }
     Ok(spi)

@@ -197,7 +197,9 @@ pub(crate) fn on_response(
     attempt: Box<IkeAttempt>,
     parts: Parts,
 ) -> Result<(), IkeError> {
-    if let Some(group) = retry_group(&attempt, &parts) {
+    if established.phase == Phase::Live
+        && let Some(group) = retry_group(&attempt, &parts)
+    {
         return retry(context, sa, established, *attempt, group);
     }
     let refused = parts.error().map(|error| error.notify_type);

@@ -1,0 +1,240 @@
+use isthmus_wire::ike::{NotifyPayload, NotifyType, PayloadType, RawPayload};
+
+use super::*;
+use crate::channel::{Channel, Role};
+use crate::negotiate::{KeyExchange, offer_esp};
+use crate::parts::Parts;
+use crate::selector;
+
+/// A payload of a type that nobody knows.
+fn unknown(critical: bool) -> Payload {
+    Payload::Other(RawPayload {
+        payload_type: PayloadType(200),
+        critical,
+        body: vec![1, 2, 3],
+    })
+}
+
+fn unsupported() -> Vec<Payload> {
+    vec![Payload::Notify(NotifyPayload::new(
+        NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD,
+        vec![200],
+    ))]
+}
+
+fn notify_types(payloads: &[Payload]) -> Vec<NotifyType> {
+    Parts::sort(payloads.to_vec())
+        .unwrap()
+        .notifies
+        .iter()
+        .map(|notify| notify.notify_type)
+        .collect()
+}
+
+/// The first message of the left end with one more payload.
+fn first_with(payload: Payload) -> (Ends, Vec<u8>) {
+    let mut ends = Ends::new();
+    ends.right.upsert_connection(config(RIGHT), ends.now);
+    ends.left.upsert_connection(config(LEFT), ends.now);
+    let first = ends.left.poll_transmit().unwrap().payload;
+    let message = Message::decode(&first).unwrap();
+    let mut payloads = message.payloads.clone();
+    payloads.push(payload);
+    (ends, isthmus_wire::ike::encode_message(message.header, &payloads))
+}
+
+#[test]
+fn an_unknown_critical_payload_in_the_first_message_is_refused_without_state() {
+    let (mut ends, first) = first_with(unknown(true));
+    let answer = ends.answer_to(&first).expect("an answer");
+    assert_eq!(Message::decode(&answer).unwrap().payloads, unsupported());
+    assert!(ends.right.is_idle());
+}
+
+#[test]
+fn an_unknown_payload_that_is_not_critical_is_passed_over() {
+    let (mut ends, first) = first_with(unknown(false));
+    let answer = ends.answer_to(&first).expect("an answer");
+    let parts = Parts::sort(Message::decode(&answer).unwrap().payloads).unwrap();
+    assert!(parts.sa.is_some());
+    assert_eq!(half_open(&ends.right), 1);
+}
+
+#[test]
+fn an_oversized_first_message_takes_no_memory() {
+    let (mut ends, first) = first_with(Payload::VendorId(vec![0; 3_000]));
+    assert_eq!(ends.answer_to(&first), None);
+    assert!(ends.right.is_idle());
+}
+
+#[test]
+fn an_unknown_critical_payload_in_the_authentication_is_refused() {
+    let mut ends = Ends::new();
+    ends.right.upsert_connection(config(RIGHT), ends.now);
+    ends.left.upsert_connection(config(LEFT), ends.now);
+    let first = ends.left.poll_transmit().unwrap();
+    ends.to_right(&first);
+    let answer = ends.right.poll_transmit().unwrap();
+    ends.to_left(&answer);
+    let real = ends.left.poll_transmit().unwrap().payload;
+    let sa = only_sa(&mut ends.left);
+    let spis = sa.spis();
+    let State::AuthSent(auth) = &sa.state else {
+        panic!("IKE_AUTH was not sent");
+    };
+    // The real content, and one payload more.
+    let reader = Channel::new(Role::Responder, spis, &auth.suite, &auth.keys, 1).unwrap();
+    let mut writer = Channel::new(Role::Initiator, spis, &auth.suite, &auth.keys, 1).unwrap();
+    let mut payloads = reader.open(&real, &Message::decode(&real).unwrap()).unwrap();
+    payloads.push(unknown(true));
+    let (_, request) = writer.request(ExchangeType::IKE_AUTH, &payloads).unwrap();
+    let answer = ends.answer_to(&request).expect("an answer");
+    let answered = writer.open(&answer, &Message::decode(&answer).unwrap()).unwrap();
+    assert_eq!(answered, unsupported());
+    assert!(only_sa(&mut ends.right).established().is_none());
+    assert_eq!(installed(&mut ends.right), 0);
+    // Nothing more is accepted with these keys.
+    let (_, more) = writer.request(ExchangeType::INFORMATIONAL, &[]).unwrap();
+    assert_eq!(ends.answer_to(&more), None);
+}
+
+#[test]
+fn an_unknown_critical_payload_in_a_protected_request_is_refused_and_the_ike_sa_stays() {
+    let mut ends = Ends::established();
+    for exchange in [ExchangeType::INFORMATIONAL, ExchangeType::CREATE_CHILD_SA] {
+        assert_eq!(ends.ask(exchange, &[unknown(true)]), unsupported());
+    }
+    assert_eq!(ends.ask(ExchangeType::INFORMATIONAL, &[unknown(false)]), []);
+    assert_eq!(only_established(&mut ends.right).children.len(), 1);
+}
+
+/// A request for a child with the sender's inbound `spi`.
+fn child_request(spi: u32) -> Vec<Payload> {
+    let config = config(LEFT);
+    vec![
+        Payload::Sa(offer_esp(
+            &config.esp_proposals,
+            spi,
+            KeyExchange::Negotiated,
+            config.extended_sequence_numbers,
+        )),
+        Payload::Nonce(vec![7; 32]),
+        Payload::TsInitiator(selector::encode(&selector::configured(&config.local_cidrs))),
+        Payload::TsResponder(selector::encode(&selector::configured(&config.peer_cidrs))),
+    ]
+}
+
+fn rekey_of(spi: u32) -> Payload {
+    Payload::Notify(NotifyPayload::about_esp(NotifyType::REKEY_SA, spi))
+}
+
+#[test]
+fn a_rekey_of_an_unknown_child_is_answered_with_its_spi() {
+    let mut ends = Ends::established();
+    let mut payloads = vec![rekey_of(0x1234)];
+    payloads.extend(child_request(0x4000));
+    let answer = ends.ask(ExchangeType::CREATE_CHILD_SA, &payloads);
+    let expected = NotifyPayload::about_esp(NotifyType::CHILD_SA_NOT_FOUND, 0x1234);
+    assert_eq!(answer, [Payload::Notify(expected)]);
+    assert_eq!(only_established(&mut ends.right).children.len(), 1);
+}
+
+#[test]
+fn a_child_that_the_peer_does_not_know_is_made_anew() {
+    let mut ends = Ends::established();
+    let lost = only_established(&mut ends.right).children.pop().unwrap();
+    let child = only_established(&mut ends.left).children[0].id;
+    installed(&mut ends.left);
+    ends.left.rekey_child(child, ends.now);
+    ends.exchange();
+    ends.pass(Duration::from_secs(2));
+    assert_eq!(installed(&mut ends.left), 1);
+    let left = &only_established(&mut ends.left).children;
+    assert_eq!(left.len(), 1);
+    assert_ne!(left[0].outbound_spi, lost.inbound_spi);
+    let (inbound, outbound) = (left[0].inbound_spi, left[0].outbound_spi);
+    let right = &only_established(&mut ends.right).children[0];
+    assert_eq!((right.outbound_spi, right.inbound_spi), (inbound, outbound));
+}
+
+#[test]
+fn children_are_bounded_and_the_peer_is_told() {
+    let mut ends = Ends::established();
+    let mut accepted = 1;
+    let refusal = loop {
+        let answer = ends.ask(ExchangeType::CREATE_CHILD_SA, &child_request(0x4000 + accepted));
+        if !matches!(answer.first(), Some(Payload::Sa(_))) {
+            break answer;
+        }
+        accepted += 1;
+        assert!(accepted <= 16, "no bound");
+    };
+    assert_eq!(notify_types(&refusal), [NotifyType::NO_ADDITIONAL_SAS]);
+    assert_eq!(accepted, 16);
+    assert_eq!(only_established(&mut ends.right).children.len(), 16);
+    // The other end of such a refusal begins with a new IKE SA.
+    let child = only_established(&mut ends.left).children[0].id;
+    let old = only_sa(&mut ends.left).id;
+    ends.left.rekey_child(child, ends.now);
+    ends.exchange();
+    ends.pass(Duration::from_secs(10));
+    assert_ne!(only_sa(&mut ends.left).id, old);
+    assert_eq!(only_established(&mut ends.left).children.len(), 1);
+    assert_eq!(only_established(&mut ends.right).children.len(), 1);
+}
+
+#[test]
+fn reserved_and_doubled_spis_are_refused() {
+    let mut ends = Ends::established();
+    let doubled = only_established(&mut ends.left).children[0].inbound_spi;
+    for spi in [0, 1, 255, doubled] {
+        let answer = ends.ask(ExchangeType::CREATE_CHILD_SA, &child_request(spi));
+        assert_eq!(notify_types(&answer), [NotifyType::INVALID_SYNTAX], "{spi}");
+    }
+    assert_eq!(only_established(&mut ends.right).children.len(), 1);
+}
+
+#[test]
+fn a_request_without_a_payload_that_it_needs_is_an_error_each() {
+    let mut ends = Ends::established();
+    for missing in 1..4 {
+        let mut payloads = child_request(0x4000);
+        payloads.remove(missing);
+        let answer = ends.ask(ExchangeType::CREATE_CHILD_SA, &payloads);
+        assert_eq!(notify_types(&answer), [NotifyType::INVALID_SYNTAX], "{missing}");
+    }
+    assert_eq!(only_established(&mut ends.right).children.len(), 1);
+}
+
+#[test]
+fn a_child_that_comes_after_the_connection_was_put_down_is_not_installed() {
+    let mut ends = Ends::established();
+    let child = only_established(&mut ends.left).children[0].id;
+    ends.left.rekey_child(child, ends.now);
+    let request = ends.left.poll_transmit().unwrap();
+    installed(&mut ends.left);
+    let mut down = config(LEFT);
+    down.admin_up = false;
+    ends.left.upsert_connection(down, ends.now);
+    ends.to_right(&request);
+    ends.exchange();
+    assert_eq!(installed(&mut ends.left), 0);
+    assert!(ends.left.is_idle());
+    assert!(ends.right.is_idle());
+}
+
+#[test]
+fn a_peer_that_asks_for_another_identity_is_told_of_in_these_words() {
+    let mut ends = Ends::new();
+    ends.right.upsert_connection(config(RIGHT), ends.now);
+    let mut left = config(LEFT);
+    left.peer_identity = IkeIdentity::Fqdn("somebody.example".into());
+    ends.left.upsert_connection(left, ends.now);
+    ends.exchange();
+    let (reason, detail) = down(&ends.right);
+    assert_eq!(reason, DownReason::AuthenticationFailed);
+    assert!(
+        detail.contains("asked for identity name somebody.example where ours is address 192.0.2.2"),
+        "{detail}"
+    );
+}
