@@ -1,7 +1,7 @@
 //! The whole of Isthmus under test: the real binary with all its processes, driven through its public API only.
 //!
 //! [`System`] is one installation in a realm and a state directory of its own; [`Pair`] is two VPCs joined by VPN, made
-//! through the API. Dropping a system takes it down and checks nothing; [`System::down`] also checks what is left.
+//! through the API. Dropping a system takes it down and checks nothing; [`System::stop`] also checks what is left.
 
 mod outside;
 mod pair;
