@@ -130,6 +130,13 @@ fn identity(identity: &Identity) -> Value {
     }
 }
 
+/// Details are written as our log has them: lower case, no full stop.
+fn as_sentence(detail: &str) -> String {
+    let mut letters = detail.trim_end_matches('.').chars();
+    let first = letters.next().map(|letter| letter.to_uppercase().to_string());
+    format!("{}{}.", first.unwrap_or_default(), letters.as_str())
+}
+
 fn status(connection: &VpnConnectionView) -> (&'static str, Value) {
     let ConnectionState::Down { reason, detail } = &connection.state else {
         return ("up", json!([]));
@@ -171,7 +178,7 @@ fn status(connection: &VpnConnectionView) -> (&'static str, Value) {
     let message = if detail.is_empty() || *reason == Reason::Negotiating {
         sentence.to_owned()
     } else {
-        format!("{sentence} {detail}")
+        format!("{sentence} {}", as_sentence(detail))
     };
     ("down", json!([{ "code": code, "message": message }]))
 }
