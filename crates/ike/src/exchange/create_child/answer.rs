@@ -1,0 +1,147 @@
+//! A child that we are asked for, and our answer.
+
+use isthmus_crypto::dh::PrivateKey;
+use isthmus_types::DhGroup;
+use isthmus_wire::ike::{KePayload, Payload, Proposal, TrafficSelector};
+use zeroize::Zeroizing;
+
+use super::usable_spi;
+use crate::algorithm::group_id;
+use crate::channel::Role;
+use crate::child::{Agreement, Child, Parent};
+use crate::error::{IkeError, Mismatch, Refusal, Violation};
+use crate::event::OutboundUse;
+use crate::host::Context;
+use crate::keys::Nonces;
+use crate::negotiate::{KeyExchange, choose_esp, describe, offer_esp};
+use crate::selector;
+
+/// A child that we were asked for.
+pub(crate) struct ChildRequest {
+    pub(crate) proposals: Vec<Proposal>,
+    pub(crate) ts_initiator: Vec<TrafficSelector>,
+    pub(crate) ts_responder: Vec<TrafficSelector>,
+    pub(crate) ke: Option<KePayload>,
+    pub(crate) exchange: KeyExchange,
+}
+
+/// The responder's part of a key exchange; nothing without forward secrecy.
+#[derive(Default)]
+struct OwnExchange {
+    secret: Option<Zeroizing<Vec<u8>>>,
+    public: Option<KePayload>,
+}
+
+impl ChildRequest {
+    /// Chooses, narrows, installs and says so. With a key exchange the answer has Nr and KEr.
+    pub(crate) fn answer(
+        &self,
+        context: &mut Context<'_>,
+        parent: &Parent<'_>,
+        nonces: &Nonces<'_>,
+        children: &[Child],
+    ) -> Result<(Child, Vec<Payload>), IkeError> {
+        let config = &context
+            .connection
+            .as_ref()
+            .ok_or(IkeError::Refused(Refusal::Temporary))?
+            .config;
+        let chosen = choose_esp(
+            &config.esp_proposals,
+            &self.proposals,
+            self.exchange,
+            config.extended_sequence_numbers,
+        )
+        .ok_or_else(|| {
+            let ours = offer_esp(
+                &config.esp_proposals,
+                0,
+                self.exchange,
+                config.extended_sequence_numbers,
+            );
+            IkeError::Mismatch(Mismatch::Esp(format!(
+                "the peer offers {}; accepted here: {}. Make the IPsec policies and their PFS groups equal",
+                describe(&self.proposals),
+                describe(&ours)
+            )))
+        })?;
+        let (offered_remote, offered_local) = (
+            selector::decode(&self.ts_initiator),
+            selector::decode(&self.ts_responder),
+        );
+        let remote = selector::narrow(&offered_remote, &selector::configured(&config.peer_cidrs));
+        let local = selector::narrow(&offered_local, &selector::configured(&config.local_cidrs));
+        if remote.is_empty() || local.is_empty() {
+            return Err(IkeError::Mismatch(Mismatch::Selectors(format!(
+                "the peer asks for {} on its side and {} on ours; configured here are {} and {}",
+                selector::describe(&offered_remote),
+                selector::describe(&offered_local),
+                selector::describe(&selector::configured(&config.peer_cidrs)),
+                selector::describe(&selector::configured(&config.local_cidrs)),
+            ))));
+        }
+        let outbound_spi = usable_spi(&chosen.peer_spi, children)?;
+        let OwnExchange { secret, public } = self.exchange_keys(chosen.suite.pfs)?;
+        let spi = context.host.new_esp_spi();
+        let installed = Child::install(
+            context,
+            parent,
+            Agreement {
+                suite: chosen.suite,
+                inbound_spi: spi,
+                outbound_spi,
+                local: local.clone(),
+                remote: remote.clone(),
+                nonces: Nonces {
+                    initiator: nonces.initiator,
+                    responder: nonces.responder,
+                },
+                secret: secret.as_deref().map(Vec::as_slice),
+                begun_by: Role::Responder,
+                outbound_use: OutboundUse::Wait,
+            },
+        );
+        let child = match installed {
+            Ok(child) => child,
+            Err(error) => {
+                context.host.free_esp_spi(spi);
+                return Err(error);
+            }
+        };
+        let mut payloads = vec![Payload::Sa(vec![Proposal {
+            spi: spi.to_be_bytes().to_vec(),
+            ..chosen.answer
+        }])];
+        if self.exchange == KeyExchange::Negotiated {
+            payloads.push(Payload::Nonce(nonces.responder.to_vec()));
+            payloads.extend(public.map(Payload::Ke));
+        }
+        payloads.push(Payload::TsInitiator(selector::encode(&remote)));
+        payloads.push(Payload::TsResponder(selector::encode(&local)));
+        Ok((child, payloads))
+    }
+
+    fn exchange_keys(&self, group: Option<DhGroup>) -> Result<OwnExchange, IkeError> {
+        let Some(group) = group else {
+            return Ok(OwnExchange::default());
+        };
+        let ke = self
+            .ke
+            .as_ref()
+            .filter(|ke| ke.method == group_id(group))
+            .ok_or(IkeError::Mismatch(Mismatch::Group(group)))?;
+        let dh =
+            PrivateKey::generate(group).map_err(|_| IkeError::Internal("no private value could be made"))?;
+        let secret = dh
+            .agree(&ke.data)
+            .map_err(|_| IkeError::Violation(Violation::PublicValue))?;
+        let public = KePayload {
+            method: ke.method,
+            data: dh.public().to_vec(),
+        };
+        Ok(OwnExchange {
+            secret: Some(secret),
+            public: Some(public),
+        })
+    }
+}

@@ -1,0 +1,240 @@
+//! A child that we ask for, and its answer.
+
+use isthmus_crypto::dh::PrivateKey;
+use isthmus_types::{DhGroup, EspProposal};
+use isthmus_wire::ike::{KePayload, Payload, PayloadType, Proposal, TrafficSelector};
+use zeroize::Zeroizing;
+
+use super::refusal::{Asked, ChildRefused, Refused};
+use super::usable_spi;
+use crate::algorithm::{EspSuite, group_id};
+use crate::channel::Role;
+use crate::child::{Agreement, Child, Parent};
+use crate::config::ExtendedSequenceNumbers;
+use crate::error::{IkeError, Violation};
+use crate::event::{ChildId, OutboundUse};
+use crate::host::{Context, Host};
+use crate::keys::Nonces;
+use crate::negotiate::{KeyExchange, choose_esp, describe, offer_esp};
+use crate::parts::Parts;
+use crate::selector;
+
+/// A child that we ask for.
+pub(crate) struct ChildAttempt {
+    pub(crate) replaces: Option<ChildId>,
+    /// Our inbound SPI.
+    pub(crate) spi: u32,
+    pub(super) nonce: Vec<u8>,
+    pub(super) dh: Option<PrivateKey>,
+    pub(super) proposals: Vec<EspProposal>,
+    pub(super) esn: ExtendedSequenceNumbers,
+    pub(super) local: Vec<selector::Selector>,
+    pub(super) remote: Vec<selector::Selector>,
+    pub(super) rounds: u32,
+    /// What the peer did with the same child meanwhile.
+    pub(super) collision: Option<Collision>,
+}
+
+/// The peer replaced the child that we are replacing.
+pub(super) struct Collision {
+    /// Its new child.
+    pub(super) child: ChildId,
+    /// The lower nonce of its exchange.
+    pub(super) nonce_min: Vec<u8>,
+}
+
+struct Checked {
+    suite: EspSuite,
+    outbound_spi: u32,
+    local: Vec<selector::Selector>,
+    remote: Vec<selector::Selector>,
+    secret: Option<Zeroizing<Vec<u8>>>,
+}
+
+impl ChildAttempt {
+    /// The child that goes with IKE_AUTH.
+    pub(crate) fn first(context: &mut Context<'_>) -> Result<Self, IkeError> {
+        Self::of_configuration(context, None)
+    }
+
+    pub(super) fn of_configuration(
+        context: &mut Context<'_>,
+        replaces: Option<ChildId>,
+    ) -> Result<Self, IkeError> {
+        let config = &context
+            .connection
+            .as_ref()
+            .ok_or(IkeError::Internal("a child without a connection"))?
+            .config;
+        Ok(Self {
+            replaces,
+            spi: context.host.new_esp_spi(),
+            nonce: context.host.nonce(),
+            dh: None,
+            proposals: config.esp_proposals.clone(),
+            esn: config.extended_sequence_numbers,
+            local: selector::configured(&config.local_cidrs),
+            remote: selector::configured(&config.peer_cidrs),
+            rounds: 0,
+            collision: None,
+        })
+    }
+
+    /// Adds a private value of `group`.
+    pub(super) fn with_group(mut self, group: Option<DhGroup>) -> Result<Self, IkeError> {
+        self.dh = match group {
+            Some(group) => Some(
+                PrivateKey::generate(group)
+                    .map_err(|_| IkeError::Internal("no private value could be made"))?,
+            ),
+            None => None,
+        };
+        Ok(self)
+    }
+
+    pub(crate) fn abandon(&self, host: &mut Host) {
+        host.free_esp_spi(self.spi);
+    }
+
+    pub(crate) fn asked(&self) -> Asked {
+        Asked {
+            proposals: describe(&offer_esp(
+                &self.proposals,
+                self.spi,
+                KeyExchange::Negotiated,
+                self.esn,
+            )),
+            selectors: format!(
+                "{} === {}",
+                selector::describe(&self.local),
+                selector::describe(&self.remote)
+            ),
+        }
+    }
+
+    /// SA, with a key exchange of its own Ni and KEi, and the selectors.
+    pub(crate) fn payloads(&self, exchange: KeyExchange) -> Vec<Payload> {
+        let mut payloads = vec![Payload::Sa(offer_esp(
+            &self.proposals,
+            self.spi,
+            exchange,
+            self.esn,
+        ))];
+        if exchange == KeyExchange::Negotiated {
+            payloads.push(Payload::Nonce(self.nonce.clone()));
+            payloads.extend(self.dh.as_ref().map(|dh| {
+                Payload::Ke(KePayload {
+                    method: group_id(dh.group()),
+                    data: dh.public().to_vec(),
+                })
+            }));
+        }
+        payloads.push(Payload::TsInitiator(selector::encode(&self.local)));
+        payloads.push(Payload::TsResponder(selector::encode(&self.remote)));
+        payloads
+    }
+
+    /// Takes the answer. `children` are those that the IKE SA has.
+    pub(crate) fn accept(
+        self,
+        context: &mut Context<'_>,
+        parent: &Parent<'_>,
+        parts: &mut Parts,
+        nonces: &Nonces<'_>,
+        exchange: KeyExchange,
+        children: &[Child],
+    ) -> Result<Child, ChildRefused> {
+        let (Some(answered), Some(ts_initiator), Some(ts_responder)) = (
+            parts.sa.take(),
+            parts.ts_initiator.take(),
+            parts.ts_responder.take(),
+        ) else {
+            return Err(ChildRefused {
+                why: match parts.error() {
+                    Some(error) => Refused::ByPeer(error.notify_type),
+                    None => Refused::ByUs(IkeError::Violation(Violation::Missing(PayloadType::SA))),
+                },
+                installed_at_peer: None,
+            });
+        };
+        let spi = self.spi;
+        self.check(&answered, &ts_initiator, &ts_responder, parts, exchange, children)
+            .and_then(|checked| {
+                Child::install(
+                    context,
+                    parent,
+                    Agreement {
+                        suite: checked.suite,
+                        inbound_spi: spi,
+                        outbound_spi: checked.outbound_spi,
+                        local: checked.local,
+                        remote: checked.remote,
+                        nonces: Nonces {
+                            initiator: nonces.initiator,
+                            responder: nonces.responder,
+                        },
+                        secret: checked.secret.as_deref().map(Vec::as_slice),
+                        begun_by: Role::Initiator,
+                        outbound_use: match &self.collision {
+                            Some(collision) if is_lower(nonces, &collision.nonce_min) => OutboundUse::Wait,
+                            Some(_) | None => OutboundUse::Now,
+                        },
+                    },
+                )
+            })
+            .map_err(|error| ChildRefused {
+                why: Refused::ByUs(error),
+                installed_at_peer: Some(spi),
+            })
+    }
+
+    fn check(
+        &self,
+        answered: &[Proposal],
+        ts_initiator: &[TrafficSelector],
+        ts_responder: &[TrafficSelector],
+        parts: &Parts,
+        exchange: KeyExchange,
+        children: &[Child],
+    ) -> Result<Checked, IkeError> {
+        let beyond = IkeError::Violation(Violation::BeyondRequest);
+        let [one] = answered else {
+            return Err(beyond);
+        };
+        let chosen = choose_esp(&self.proposals, std::slice::from_ref(one), exchange, self.esn)
+            .ok_or_else(|| beyond.clone())?;
+        let secret = match (chosen.suite.pfs, &self.dh) {
+            (None, _) => None,
+            (Some(group), Some(dh)) if dh.group() == group => {
+                let ke = parts
+                    .ke
+                    .as_ref()
+                    .filter(|ke| ke.method == group_id(group))
+                    .ok_or(IkeError::Violation(Violation::Missing(PayloadType::KE)))?;
+                Some(
+                    dh.agree(&ke.data)
+                        .map_err(|_| IkeError::Violation(Violation::PublicValue))?,
+                )
+            }
+            (Some(_), Some(_) | None) => return Err(beyond),
+        };
+        let local = selector::decode(ts_initiator);
+        let remote = selector::decode(ts_responder);
+        if !selector::is_within(&local, &self.local) || !selector::is_within(&remote, &self.remote) {
+            return Err(beyond);
+        }
+        Ok(Checked {
+            suite: chosen.suite,
+            outbound_spi: usable_spi(&chosen.peer_spi, children)?,
+            local,
+            remote,
+            secret,
+        })
+    }
+}
+
+/// Whether the lower nonce of our exchange is below that of the peer's exchange: then ours made the redundant SA
+/// (RFC 7296 section 2.8.1).
+pub(crate) fn is_lower(ours: &Nonces<'_>, theirs: &[u8]) -> bool {
+    ours.initiator.min(ours.responder) < theirs
+}

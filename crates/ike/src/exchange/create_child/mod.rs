@@ -1,0 +1,363 @@
+//! CREATE_CHILD_SA for Child SAs, new or instead of old ones, and the child of IKE_AUTH (RFC 7296 sections 1.3.1,
+//! 1.3.3, 2.8, 2.9 and 2.17).
+
+mod answer;
+mod attempt;
+mod refusal;
+
+use std::time::Duration;
+
+use isthmus_types::DhGroup;
+use isthmus_wire::ike::{NotifyPayload, NotifyType, Payload, PayloadType};
+
+pub(crate) use self::answer::ChildRequest;
+use self::attempt::Collision;
+pub(crate) use self::attempt::{ChildAttempt, is_lower};
+use self::refusal::{Asked, ChildRefused, Refused};
+use crate::child::{Child, ChildPhase, Parent};
+use crate::error::{IkeError, Refusal, Violation};
+use crate::event::ChildId;
+use crate::exchange::ike_sa_init::suggested_group;
+use crate::exchange::request;
+use crate::host::{Context, GRACE, RESERVED_SPIS};
+use crate::keys::Nonces;
+use crate::negotiate::KeyExchange;
+use crate::parts::{Parts, required};
+use crate::sa::{Established, Exchange, IkeSa, Phase};
+
+/// Most children of one IKE SA.
+const MAX_CHILDREN: usize = 16;
+/// Group retries of one attempt.
+const MAX_ROUNDS: u32 = 3;
+/// How long the peer may take to delete a child that it replaced.
+const REMOVAL_TIME: Duration = Duration::from_secs(10);
+
+/// Begins a child of the connection's configuration, or one instead of `replaces` with its selectors.
+pub(crate) fn begin(
+    context: &mut Context<'_>,
+    replaced: Option<&Child>,
+) -> Result<(Box<ChildAttempt>, Vec<Payload>), IkeError> {
+    let mut attempt = ChildAttempt::of_configuration(context, replaced.map(|child| child.id))?;
+    let mut payloads = Vec::new();
+    if let Some(child) = replaced {
+        attempt.local.clone_from(&child.local);
+        attempt.remote.clone_from(&child.remote);
+        payloads.push(Payload::Notify(NotifyPayload::about_esp(
+            NotifyType::REKEY_SA,
+            child.inbound_spi,
+        )));
+    }
+    let group = attempt
+        .proposals
+        .iter()
+        .find_map(|proposal| proposal.pfs.first().copied());
+    let attempt = Box::new(attempt.with_group(group)?);
+    payloads.extend(attempt.payloads(KeyExchange::Negotiated));
+    Ok((attempt, payloads))
+}
+
+/// Answers a request for a child.
+pub(crate) fn respond(
+    context: &mut Context<'_>,
+    sa: &IkeSa,
+    established: &mut Established,
+    mut parts: Parts,
+) -> Result<Vec<Payload>, IkeError> {
+    if established.phase != Phase::Live {
+        return Err(IkeError::Refused(Refusal::Temporary));
+    }
+    if matches!(
+        established
+            .outstanding
+            .as_ref()
+            .map(|outstanding| &outstanding.exchange),
+        Some(Exchange::RekeyIke(_))
+    ) {
+        return Err(IkeError::Refused(Refusal::Temporary));
+    }
+    let replaced = match parts.notify(NotifyType::REKEY_SA) {
+        Some(notify) => Some(replaceable(established, notify)?),
+        None => None,
+    };
+    if established.children.len() >= MAX_CHILDREN {
+        return Err(IkeError::Refused(Refusal::NoAdditionalSas));
+    }
+    let nonce_initiator = required(parts.nonce.take(), PayloadType::NONCE)?;
+    let nonce_responder = context.host.nonce();
+    let nonces = Nonces {
+        initiator: &nonce_initiator,
+        responder: &nonce_responder,
+    };
+    let asked = ChildRequest {
+        proposals: required(parts.sa.take(), PayloadType::SA)?,
+        ts_initiator: required(parts.ts_initiator.take(), PayloadType::TSI)?,
+        ts_responder: required(parts.ts_responder.take(), PayloadType::TSR)?,
+        ke: parts.ke.take(),
+        exchange: KeyExchange::Negotiated,
+    };
+    let parent = Parent {
+        id: sa.id,
+        suite: &established.suite,
+        derive: &established.derive,
+        path: &sa.path,
+    };
+    let (child, payloads) = asked
+        .answer(context, &parent, &nonces, &established.children)
+        .inspect_err(|error| context.complain(error.down_reason(), error.to_string()))?;
+    if let Some(replaced) = replaced {
+        note_replacement(context, established, replaced, &child);
+    }
+    established.children.push(child);
+    established.wants.child = false;
+    if let Some(connection) = &mut context.connection {
+        connection.child_pause.reset();
+        connection.forget_complaint();
+    }
+    Ok(payloads)
+}
+
+/// The child that a REKEY_SA notify names, if it may be replaced now.
+fn replaceable(established: &Established, notify: &NotifyPayload) -> Result<ChildId, IkeError> {
+    let spi = notify.spi_u32().unwrap_or(0);
+    let child = established
+        .children
+        .iter()
+        .find(|child| child.outbound_spi == spi)
+        .ok_or(IkeError::Refused(Refusal::ChildNotFound { spi }))?;
+    match child.phase {
+        ChildPhase::Live | ChildPhase::Outdated => Ok(child.id),
+        ChildPhase::Condemned | ChildPhase::Deleting | ChildPhase::Replaced { .. } => {
+            Err(IkeError::Refused(Refusal::Temporary))
+        }
+    }
+}
+
+fn note_replacement(context: &Context<'_>, established: &mut Established, replaced: ChildId, new: &Child) {
+    if let Some(Exchange::CreateChild(attempt)) = established
+        .outstanding
+        .as_mut()
+        .map(|outstanding| &mut outstanding.exchange)
+        && attempt.replaces == Some(replaced)
+    {
+        attempt.collision = Some(Collision {
+            child: new.id,
+            nonce_min: new.nonce_min.clone(),
+        });
+        return;
+    }
+    await_removal(context, established, replaced);
+}
+
+fn await_removal(context: &Context<'_>, established: &mut Established, child: ChildId) {
+    let until = context.now + REMOVAL_TIME;
+    if let Some(child) = established.child_mut(child) {
+        child.phase = ChildPhase::Replaced { until };
+    }
+}
+
+/// Takes the answer to our request for a child.
+pub(crate) fn on_response(
+    context: &mut Context<'_>,
+    sa: &mut IkeSa,
+    established: &mut Established,
+    attempt: Box<ChildAttempt>,
+    mut parts: Parts,
+) -> Result<(), IkeError> {
+    if established.phase == Phase::Closing {
+        // The peer's child goes with the IKE SA.
+        attempt.abandon(context.host);
+        return Ok(());
+    }
+    if let Some(group) = retry_group(&attempt, &parts) {
+        return retry(context, sa, established, *attempt, group);
+    }
+    let nonce_initiator = attempt.nonce.clone();
+    let nonce_responder = parts.nonce.take().unwrap_or_default();
+    let nonces = Nonces {
+        initiator: &nonce_initiator,
+        responder: &nonce_responder,
+    };
+    let replaces = attempt.replaces;
+    let spi = attempt.spi;
+    let asked = attempt.asked();
+    let collision = attempt
+        .collision
+        .as_ref()
+        .map(|collision| (collision.child, is_lower(&nonces, &collision.nonce_min)));
+    let parent = Parent {
+        id: sa.id,
+        suite: &established.suite,
+        derive: &established.derive,
+        path: &sa.path,
+    };
+    let result = if nonce_responder.is_empty() && parts.sa.is_some() {
+        Err(ChildRefused {
+            why: Refused::ByUs(IkeError::Violation(Violation::Missing(PayloadType::NONCE))),
+            installed_at_peer: Some(spi),
+        })
+    } else {
+        attempt.accept(
+            context,
+            &parent,
+            &mut parts,
+            &nonces,
+            KeyExchange::Negotiated,
+            &established.children,
+        )
+    };
+    match result {
+        Ok(child) => settle(context, established, child, replaces, collision),
+        Err(refused) => give_up(
+            context,
+            established,
+            &refused,
+            spi,
+            replaces,
+            collision.is_some(),
+            &asked,
+        ),
+    }
+    Ok(())
+}
+
+/// Decides which children stay after our exchange made `new`. `collision` names the peer's child for the same old
+/// one, and whether ours is the redundant one.
+fn settle(
+    context: &mut Context<'_>,
+    established: &mut Established,
+    mut new: Child,
+    replaces: Option<ChildId>,
+    collision: Option<(ChildId, bool)>,
+) {
+    match (replaces, collision) {
+        (Some(old), Some((_, true))) => {
+            new.phase = ChildPhase::Condemned;
+            await_removal(context, established, old);
+        }
+        (Some(old), other) => {
+            if let Some(old) = established.child_mut(old) {
+                old.phase = ChildPhase::Condemned;
+            }
+            if let Some((theirs, _)) = other {
+                await_removal(context, established, theirs);
+            }
+        }
+        (None, _) => {}
+    }
+    established.children.push(new);
+    if let Some(connection) = &mut context.connection {
+        connection.child_pause.reset();
+        connection.forget_complaint();
+    }
+}
+
+fn give_up(
+    context: &mut Context<'_>,
+    established: &mut Established,
+    refused: &ChildRefused,
+    spi: u32,
+    replaces: Option<ChildId>,
+    collided: bool,
+    asked: &Asked,
+) {
+    match refused.installed_at_peer {
+        Some(spi) => request::delete_unaccepted(established, spi),
+        None => context.host.free_esp_spi(spi),
+    }
+    let notify = match &refused.why {
+        Refused::ByPeer(notify) => Some(*notify),
+        Refused::ByUs(_) => None,
+    };
+    if collided {
+        // The peer's child takes the place.
+        if let Some(old) = replaces {
+            await_removal(context, established, old);
+        }
+        return;
+    }
+    match (replaces, notify) {
+        (Some(old), Some(NotifyType::CHILD_SA_NOT_FOUND)) => established.bury(context, old, GRACE),
+        (Some(old), Some(NotifyType::TEMPORARY_FAILURE)) => postpone(context, established, old),
+        (None, Some(NotifyType::TEMPORARY_FAILURE)) => {
+            if let Some(connection) = &mut context.connection {
+                connection.child_pause.after_failure(context.host, context.now);
+            }
+        }
+        (_, Some(NotifyType::NO_ADDITIONAL_SAS)) => {
+            // The peer makes children only with a new IKE SA.
+            refused.report(context, asked);
+            established.phase = Phase::Closing;
+        }
+        (Some(old), _) => {
+            refused.report(context, asked);
+            postpone(context, established, old);
+        }
+        (None, _) => refused.report(context, asked),
+    }
+}
+
+/// Tries to replace a child again after a few seconds.
+fn postpone(context: &mut Context<'_>, established: &mut Established, child: ChildId) {
+    let again = context.now + Duration::from_secs(1) + context.host.random_below(Duration::from_secs(2));
+    if let Some(child) = established.child_mut(child)
+        && child.phase == ChildPhase::Outdated
+    {
+        child.phase = ChildPhase::Live;
+        child.rekey_at = Some(again);
+    }
+}
+
+fn retry_group(attempt: &ChildAttempt, parts: &Parts) -> Option<DhGroup> {
+    let group = suggested_group(parts.notify(NotifyType::INVALID_KE_PAYLOAD)?)?;
+    let offered = attempt
+        .proposals
+        .iter()
+        .any(|proposal| proposal.pfs.contains(&group));
+    let other = attempt.dh.as_ref().is_none_or(|dh| dh.group() != group);
+    (offered && other && attempt.rounds < MAX_ROUNDS && attempt.collision.is_none()).then_some(group)
+}
+
+/// Asks again with another group: a new exchange with a new message id.
+fn retry(
+    context: &mut Context<'_>,
+    sa: &mut IkeSa,
+    established: &mut Established,
+    mut attempt: ChildAttempt,
+    group: DhGroup,
+) -> Result<(), IkeError> {
+    let mut payloads = Vec::new();
+    if let Some(old) = attempt.replaces {
+        let Some(old) = established.child_mut(old) else {
+            // It was deleted meanwhile, and nothing came instead.
+            attempt.abandon(context.host);
+            return Ok(());
+        };
+        payloads.push(Payload::Notify(NotifyPayload::about_esp(
+            NotifyType::REKEY_SA,
+            old.inbound_spi,
+        )));
+    }
+    attempt.rounds += 1;
+    attempt.nonce = context.host.nonce();
+    let attempt = attempt.with_group(Some(group))?;
+    payloads.extend(attempt.payloads(KeyExchange::Negotiated));
+    request::send_create_child(
+        context,
+        sa,
+        established,
+        Exchange::CreateChild(Box::new(attempt)),
+        &payloads,
+    )
+}
+
+fn usable_spi(spi: &[u8], children: &[Child]) -> Result<u32, IkeError> {
+    let invalid = IkeError::Violation(Violation::Spi);
+    let spi = spi
+        .try_into()
+        .map(u32::from_be_bytes)
+        .map_err(|_| invalid.clone())?;
+    if spi <= RESERVED_SPIS || children.iter().any(|child| child.outbound_spi == spi) {
+        return Err(invalid);
+    }
+    Ok(spi)
+}
