@@ -78,6 +78,10 @@ struct Ends {
 
 impl Ends {
     fn new() -> Self {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a test needs some instant to start from"
+        )]
         let now = Instant::now();
         Self {
             left: Endpoint::new(LEFT, [1; 32], now),
@@ -104,11 +108,11 @@ impl Ends {
             let mut quiet = true;
             while let Some(transmit) = self.left.poll_transmit() {
                 quiet = false;
-                self.to_right(&transmit);
+                self.deliver_right(&transmit);
             }
             while let Some(transmit) = self.right.poll_transmit() {
                 quiet = false;
-                self.to_left(&transmit);
+                self.deliver_left(&transmit);
             }
             if quiet {
                 return;
@@ -116,7 +120,7 @@ impl Ends {
         }
     }
 
-    fn to_right(&mut self, transmit: &Transmit) {
+    fn deliver_right(&mut self, transmit: &Transmit) {
         let port = transmit.destination.port();
         self.heard.push((port, transmit.payload.clone()));
         let source = SocketAddr::new(LEFT, transmit.local_port);
@@ -124,7 +128,7 @@ impl Ends {
             .handle_datagram(port, source, &transmit.payload, self.now);
     }
 
-    fn to_left(&mut self, transmit: &Transmit) {
+    fn deliver_left(&mut self, transmit: &Transmit) {
         let source = SocketAddr::new(RIGHT, transmit.local_port);
         let port = transmit.destination.port();
         self.left

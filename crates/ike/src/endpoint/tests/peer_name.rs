@@ -33,7 +33,7 @@ fn a_name_is_asked_for_before_the_first_message_and_its_address_is_used() {
     ends.left.peer_resolved(connection(), Some(RIGHT), ends.now);
     let first = ends.left.poll_transmit().expect("a first message");
     assert_eq!(first.destination, SocketAddr::new(RIGHT, IKE_PORT));
-    ends.to_right(&first);
+    ends.deliver_right(&first);
     ends.exchange();
     assert_eq!(ends.left.state(connection()), Some(ConnectionState::Up));
     assert!(questions(&mut ends.left).is_empty());

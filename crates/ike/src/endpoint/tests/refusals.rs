@@ -73,9 +73,9 @@ fn an_unknown_critical_payload_in_the_authentication_is_refused() {
     ends.right.upsert_connection(config(RIGHT), ends.now);
     ends.left.upsert_connection(config(LEFT), ends.now);
     let first = ends.left.poll_transmit().unwrap();
-    ends.to_right(&first);
+    ends.deliver_right(&first);
     let answer = ends.right.poll_transmit().unwrap();
-    ends.to_left(&answer);
+    ends.deliver_left(&answer);
     let real = ends.left.poll_transmit().unwrap().payload;
     let sa = only_sa(&mut ends.left);
     let spis = sa.spis();
@@ -216,7 +216,7 @@ fn a_child_that_comes_after_the_connection_was_put_down_is_not_installed() {
     let mut down = config(LEFT);
     down.admin_up = false;
     ends.left.upsert_connection(down, ends.now);
-    ends.to_right(&request);
+    ends.deliver_right(&request);
     ends.exchange();
     assert_eq!(installed(&mut ends.left), 0);
     assert!(ends.left.is_idle());
