@@ -3,11 +3,11 @@
 //!
 //! A [`Lab`] owns its namespaces. Their names carry the process id of the owner, so that labs of several processes
 //! stand side by side, and everything is removed when the lab is dropped, also by a panic; what a killed process left
-//! behind is removed by the next lab that is made ([`sweep`]). Nothing outside these namespaces is touched, and no
+//! behind is removed by the next lab that is made ([`sweep()`]). Nothing outside these namespaces is touched, and no
 //! interface of a lab is ever visible in the host's own namespace.
 //!
 //! Drive it so: make a [`TwoSites`], start a [`StrongSwan`] or an [`Isthmus`] at each gateway, [`eventually`] wait for
-//! what they report, then measure with [`Ping`], [`transfer`], [`iperf3`](iperf::run) and [`LinkCounters`].
+//! what they report, then measure with [`Ping`], [`transfer()`], [`iperf3`](iperf::run) and [`LinkCounters`].
 //!
 //! It must not know the control plane; it is part of no binary that is shipped. It needs root and the Debian
 //! packages that [`packages`] lists.

@@ -1,6 +1,6 @@
 //! From a model snapshot to what a host must have. Every choice is made here; a host has none left.
 //!
-//! [`plan_vpc`] looks at one VPC only, so that a change costs what its VPC costs. [`check`] says whether a plan may be
+//! [`plan_vpc`] looks at one VPC only, so that a change costs what its VPC costs. [`check()`] says whether a plan may be
 //! published. Both are plain functions: the same snapshot gives the same plan, in the same order.
 //!
 //! This crate knows neither kernel nor network, and nothing of how plans travel. Traffic limits of tunnels follow
