@@ -99,7 +99,8 @@ pub fn tunnel(realm: &Realm, vpc: VpcId, gateway: &GatewayPlan) -> GatewayTunnel
         name: gateway.name.clone(),
         namespace: name::router_namespace(realm, vpc),
         tun: name::tun_link(gateway.gateway),
-        public_address: gateway.public_address,
+        public_address: gateway.public_address.into(),
+        key_log: None,
         mtu: gateway.mtu,
         connections: gateway.connections.clone(),
     }

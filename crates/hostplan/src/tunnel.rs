@@ -1,9 +1,10 @@
 //! What the tunnel daemon must run, and what it reports.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
+use std::path::PathBuf;
 
 use isthmus_types::{
-    Cidr, EspProposal, IkeProposal, IkeVersion, Secret, VpnConnectionId, VpnGatewayId, secret,
+    Cidr, EspProposal, IkeProposal, IkeVersion, Secret, TunnelOptions, VpnConnectionId, VpnGatewayId, secret,
 };
 use serde::{Deserialize, Serialize};
 
@@ -28,9 +29,12 @@ pub struct GatewayTunnels {
     /// Name of the TUN device there. The agent creates it persistent; the daemon attaches to it.
     pub tun: String,
     /// Address that UDP 500 and 4500 are bound to.
-    pub public_address: Ipv4Addr,
+    pub public_address: IpAddr,
     /// Largest inner packet, bytes.
     pub mtu: u16,
+    /// Where the keys of every SA are written in clear, for Wireshark; nowhere if none.
+    #[serde(default)]
+    pub key_log: Option<PathBuf>,
     /// Its connections.
     pub connections: Vec<ConnectionPlan>,
 }
@@ -79,6 +83,9 @@ pub struct ConnectionPlan {
     pub dpd_timeout_seconds: u32,
     /// Encapsulate ESP in UDP even where no NAT is found.
     pub force_encapsulation: bool,
+    /// Everything that has a default.
+    #[serde(default)]
+    pub options: TunnelOptions,
 }
 
 /// Where a peer is.
@@ -90,6 +97,8 @@ pub enum PeerEndpoint {
         /// The address.
         address: IpAddr,
     },
+    /// Anywhere: the peer begins, and its identity tells who it is.
+    Anywhere,
     /// A name to resolve before each negotiation.
     Name {
         /// The domain name.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use isthmus_types::{Cidr, EspProposal, IkeProposal, IkeVersion, Secret, VpnConnectionId};
+use isthmus_types::{Cidr, EspProposal, IkeProposal, IkeVersion, Secret, TunnelOptions, VpnConnectionId};
 
 /// One connection, with every choice made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,8 +31,6 @@ pub struct ConnectionConfig {
     pub ike_proposals: Vec<IkeProposal>,
     /// Child SA proposals, preferred first.
     pub esp_proposals: Vec<EspProposal>,
-    /// Whether 64-bit sequence numbers may be agreed on.
-    pub extended_sequence_numbers: ExtendedSequenceNumbers,
     /// Ranges on our side.
     pub local_cidrs: Vec<Cidr>,
     /// Ranges on the peer's side.
@@ -49,6 +47,8 @@ pub struct ConnectionConfig {
     pub dpd_timeout_seconds: u32,
     /// Encapsulate ESP in UDP even where no NAT is found.
     pub force_encapsulation: bool,
+    /// Everything that has a default.
+    pub options: TunnelOptions,
 }
 
 /// Where a peer is.
@@ -56,6 +56,8 @@ pub struct ConnectionConfig {
 pub enum PeerEndpoint {
     /// A fixed address.
     Address(IpAddr),
+    /// Anywhere: the peer begins, and its identity tells who it is.
+    Anywhere,
     /// A name that the shell resolves; see [`crate::Event::ResolvePeer`].
     Name(String),
 }
@@ -95,17 +97,6 @@ pub enum DpdAction {
     Restart,
 }
 
-/// Whether 64-bit ESP sequence numbers (RFC 4303 section 2.2.1) may be agreed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExtendedSequenceNumbers {
-    /// Offered second and accepted when the peer offers nothing else.
-    Accepted,
-    /// Offered first and chosen where offered.
-    Preferred,
-    /// Neither offered nor accepted.
-    Refused,
-}
-
 /// What a new configuration makes necessary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Change {
@@ -129,7 +120,7 @@ impl ConnectionConfig {
             || self.ike_proposals != new.ike_proposals
             || self.force_encapsulation != new.force_encapsulation;
         let children = self.esp_proposals != new.esp_proposals
-            || self.extended_sequence_numbers != new.extended_sequence_numbers
+            || self.options.extended_sequence_numbers != new.options.extended_sequence_numbers
             || self.local_cidrs != new.local_cidrs
             || self.peer_cidrs != new.peer_cidrs;
         if everything {

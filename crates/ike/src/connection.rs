@@ -279,6 +279,6 @@ fn waiting_state() -> ConnectionState {
 fn fixed_address(config: &ConnectionConfig) -> Option<IpAddr> {
     match &config.peer {
         PeerEndpoint::Address(address) => Some(address.to_canonical()),
-        PeerEndpoint::Name(_) => None,
+        PeerEndpoint::Anywhere | PeerEndpoint::Name(_) => None,
     }
 }

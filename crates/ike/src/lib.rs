@@ -41,9 +41,7 @@ mod status;
 mod timer;
 
 pub use algorithm::{EspSuite, IkeSuite, SequenceNumbers};
-pub use config::{
-    ConnectionConfig, DpdAction, EstablishMode, ExtendedSequenceNumbers, IkeIdentity, PeerEndpoint,
-};
+pub use config::{ConnectionConfig, DpdAction, EstablishMode, IkeIdentity, PeerEndpoint};
 pub use endpoint::{Endpoint, IKE_PORT, NAT_PORT};
 pub use error::{AuthenticationFailure, IkeError, Mismatch, Refusal, Violation};
 pub use event::{

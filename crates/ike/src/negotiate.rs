@@ -11,7 +11,6 @@ use crate::algorithm::{
     EspSuite, IkeSuite, SequenceNumbers, describe_transform, encryption_transform, group_id, integrity_id,
     prf_id, same_cipher, sequence_numbers_id,
 };
-use crate::config::ExtendedSequenceNumbers;
 
 /// A choice, and the answer that tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +48,7 @@ pub(crate) fn offer_esp(
     proposals: &[EspProposal],
     spi: u32,
     exchange: KeyExchange,
-    esn: ExtendedSequenceNumbers,
+    extended_sequence_numbers: bool,
 ) -> Vec<Proposal> {
     numbered(proposals.iter().map(|proposal| {
         let mut transforms = ciphers(&proposal.encryption, &proposal.integrity);
@@ -57,7 +56,7 @@ pub(crate) fn offer_esp(
             transforms.extend(groups(&proposal.pfs));
         }
         transforms.extend(
-            acceptable_widths(esn)
+            acceptable_widths(extended_sequence_numbers)
                 .iter()
                 .map(|width| Transform::new(TransformType::ESN, sequence_numbers_id(*width))),
         );
@@ -89,7 +88,7 @@ pub(crate) fn choose_esp(
     ours: &[EspProposal],
     offered: &[Proposal],
     exchange: KeyExchange,
-    esn: ExtendedSequenceNumbers,
+    extended_sequence_numbers: bool,
 ) -> Option<Chosen<EspSuite>> {
     ours.iter()
         .flat_map(|our| offered.iter().map(move |their| (our, their)))
@@ -117,7 +116,11 @@ pub(crate) fn choose_esp(
                 }
             };
             let (sequence_numbers, transform) = if sorted.has(TransformType::ESN) {
-                sorted.pick(TransformType::ESN, acceptable_widths(esn), sequence_numbers_id)?
+                sorted.pick(
+                    TransformType::ESN,
+                    acceptable_widths(extended_sequence_numbers),
+                    sequence_numbers_id,
+                )?
             } else {
                 // Older peers leave it out, which means 32 bits.
                 (
@@ -280,11 +283,11 @@ fn groups(groups: &[DhGroup]) -> impl Iterator<Item = Transform> {
         .map(|group| Transform::new(TransformType::KE, group_id(*group)))
 }
 
-const fn acceptable_widths(esn: ExtendedSequenceNumbers) -> &'static [SequenceNumbers] {
-    match esn {
-        ExtendedSequenceNumbers::Accepted => &[SequenceNumbers::Short, SequenceNumbers::Extended],
-        ExtendedSequenceNumbers::Preferred => &[SequenceNumbers::Extended, SequenceNumbers::Short],
-        ExtendedSequenceNumbers::Refused => &[SequenceNumbers::Short],
+const fn acceptable_widths(extended: bool) -> &'static [SequenceNumbers] {
+    if extended {
+        &[SequenceNumbers::Extended, SequenceNumbers::Short]
+    } else {
+        &[SequenceNumbers::Short]
     }
 }
 
@@ -298,6 +301,7 @@ mod tests {
             integrity: vec![integrity],
             prf: vec![Prf::HmacSha2_256],
             dh: vec![dh],
+            additional: Vec::new(),
         }
     }
 
@@ -307,6 +311,7 @@ mod tests {
             integrity: vec![],
             prf: vec![Prf::HmacSha2_256],
             dh,
+            additional: Vec::new(),
         }
     }
 
@@ -315,6 +320,7 @@ mod tests {
             encryption: vec![Encryption::Aes256Gcm16],
             integrity: vec![],
             pfs,
+            additional: Vec::new(),
         }
     }
 

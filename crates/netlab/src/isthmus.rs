@@ -14,7 +14,7 @@ use isthmus_hostplan::{
     ConnectionPlan, ConnectionReport, DpdAction, EstablishMode, GatewayTunnels, IkeIdentity, PeerEndpoint,
     TunnelPlan, TunnelReport, TunnelState,
 };
-use isthmus_types::{Cidr, IkeVersion, ResourceBits, Secret, VpnConnectionId, VpnGatewayId};
+use isthmus_types::{Cidr, IkeVersion, ResourceBits, Secret, TunnelOptions, VpnConnectionId, VpnGatewayId};
 use tempfile::TempDir;
 
 use crate::node::{Node, Running};
@@ -73,6 +73,7 @@ pub fn connection_between(
         dpd_interval_seconds: 10,
         dpd_timeout_seconds: 30,
         force_encapsulation: true,
+        options: TunnelOptions::default(),
     })
 }
 
@@ -104,7 +105,8 @@ impl Isthmus {
                 name: "gateway".to_owned(),
                 namespace: site.gateway.namespace().to_owned(),
                 tun: TUN.to_owned(),
-                public_address: site.address,
+                public_address: site.address.into(),
+                key_log: None,
                 mtu,
                 connections,
             }],

@@ -50,6 +50,7 @@ pub fn ike(text: &str) -> Result<IkeProposal> {
         integrity: words.integrity,
         prf: words.prf,
         dh: words.dh,
+        additional: Vec::new(),
     })
 }
 
@@ -64,6 +65,7 @@ pub fn esp(text: &str) -> Result<EspProposal> {
         encryption: words.encryption,
         integrity: words.integrity,
         pfs: words.dh,
+        additional: Vec::new(),
     })
 }
 

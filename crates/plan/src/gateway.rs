@@ -3,7 +3,7 @@
 use isthmus_hostplan::{ConnectionPlan, DpdAction, EstablishMode, GatewayPlan, IkeIdentity, PeerEndpoint};
 use isthmus_model::{Snapshot, VpnConnection, VpnGateway};
 use isthmus_ops::{DeadPeerAction, Establish, Identity, PeerAddress, PolicyGroup};
-use isthmus_types::{IkeVersion, VpcId};
+use isthmus_types::{IkeVersion, TunnelOptions, VpcId};
 
 use crate::network::staying_gateways;
 use crate::{proposal, size};
@@ -131,6 +131,7 @@ fn plan_connection(
         dpd_timeout_seconds: detection.timeout,
         // Segmentation offload exists for UDP only, and every peer that speaks IKEv2 takes encapsulated packets.
         force_encapsulation: true,
+        options: TunnelOptions::default(),
     })
 }
 

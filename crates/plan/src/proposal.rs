@@ -45,6 +45,7 @@ pub(crate) fn auto_ike(weak: bool) -> Vec<IkeProposal> {
         prf: integrity.iter().copied().map(prf_of).collect(),
         integrity,
         dh: joined(&GROUPS, &WEAK_GROUPS, weak),
+        additional: Vec::new(),
     }]
 }
 
@@ -55,11 +56,13 @@ pub(crate) fn auto_esp(weak: bool) -> Vec<EspProposal> {
             encryption: AEADS.to_vec(),
             integrity: Vec::new(),
             pfs: Vec::new(),
+            additional: Vec::new(),
         },
         EspProposal {
             encryption: joined(&CIPHERS, &WEAK_CIPHERS, weak),
             integrity: joined(&HASHES, &WEAK_HASHES, weak),
             pfs: Vec::new(),
+            additional: Vec::new(),
         },
     ]
 }
@@ -79,6 +82,7 @@ pub(crate) fn of_ike_policy(policy: &IkePolicy) -> Vec<IkeProposal> {
             },
             prf: prf.clone(),
             dh: dh.clone(),
+            additional: Vec::new(),
         })
         .collect()
 }
@@ -96,6 +100,7 @@ pub(crate) fn of_ipsec_policy(policy: &IpsecPolicy) -> Vec<EspProposal> {
                 policy.integrity.clone()
             },
             pfs: pfs.clone(),
+            additional: Vec::new(),
         })
         .collect()
 }

@@ -5,11 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use isthmus_ike::{
-    ChildDirection, ConnectionConfig, DpdAction, Encapsulation, Endpoint, EstablishMode,
-    ExtendedSequenceNumbers, IkeIdentity, NAT_PORT, PeerEndpoint, Transmit,
+    ChildDirection, ConnectionConfig, DpdAction, Encapsulation, Endpoint, EstablishMode, IkeIdentity,
+    NAT_PORT, PeerEndpoint, Transmit,
 };
 use isthmus_types::{
-    DhGroup, Encryption, EspProposal, IkeProposal, IkeVersion, Prf, ResourceBits, Secret, VpnConnectionId,
+    DhGroup, Encryption, EspProposal, IkeProposal, IkeVersion, Prf, ResourceBits, Secret, TunnelOptions,
+    VpnConnectionId,
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
@@ -138,13 +139,14 @@ impl Pair {
                 integrity: vec![],
                 prf: vec![Prf::HmacSha2_256],
                 dh: vec![DhGroup::X25519],
+                additional: Vec::new(),
             }],
             esp_proposals: vec![EspProposal {
                 encryption: vec![Encryption::Aes128Gcm16],
                 integrity: vec![],
                 pfs: vec![],
+                additional: Vec::new(),
             }],
-            extended_sequence_numbers: ExtendedSequenceNumbers::Refused,
             local_cidrs: vec![cidr(local)],
             peer_cidrs: vec![cidr(peer)],
             ike_lifetime_seconds: 14_400,
@@ -153,6 +155,10 @@ impl Pair {
             dpd_interval_seconds: 2,
             dpd_timeout_seconds: 10,
             force_encapsulation: false,
+            options: TunnelOptions {
+                extended_sequence_numbers: false,
+                ..TunnelOptions::default()
+            },
         }
     }
 

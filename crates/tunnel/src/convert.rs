@@ -7,6 +7,7 @@ use isthmus_esp::{Policy, Selectors, TrafficRange};
 use isthmus_hostplan::tunnel as plan;
 use isthmus_hostplan::{ConnectionPlan, DownReason, TunnelState};
 use isthmus_ike as ike;
+use isthmus_types::TunnelOptions;
 
 use crate::plane::NAT_PORT;
 
@@ -20,6 +21,7 @@ pub(crate) fn connection_config(plan: &ConnectionPlan) -> ike::ConnectionConfig 
         version: plan.version,
         peer: match &plan.peer {
             plan::PeerEndpoint::Address { address } => ike::PeerEndpoint::Address(*address),
+            plan::PeerEndpoint::Anywhere => ike::PeerEndpoint::Anywhere,
             plan::PeerEndpoint::Name { fqdn } => ike::PeerEndpoint::Name(fqdn.clone()),
         },
         local_identity: identity(&plan.local_identity),
@@ -31,7 +33,6 @@ pub(crate) fn connection_config(plan: &ConnectionPlan) -> ike::ConnectionConfig 
         },
         ike_proposals: plan.ike_proposals.clone(),
         esp_proposals: plan.esp_proposals.clone(),
-        extended_sequence_numbers: ike::ExtendedSequenceNumbers::Refused,
         local_cidrs: plan.local_cidrs.clone(),
         peer_cidrs: plan.peer_cidrs.clone(),
         ike_lifetime_seconds: plan.ike_lifetime_seconds,
@@ -45,6 +46,10 @@ pub(crate) fn connection_config(plan: &ConnectionPlan) -> ike::ConnectionConfig 
         dpd_interval_seconds: plan.dpd_interval_seconds,
         dpd_timeout_seconds: plan.dpd_timeout_seconds,
         force_encapsulation: true,
+        options: TunnelOptions {
+            extended_sequence_numbers: false,
+            ..plan.options.clone()
+        },
     }
 }
 

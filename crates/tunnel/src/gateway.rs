@@ -51,7 +51,7 @@ impl Gateway {
         let plane = Plane::start(plan.gateway, plan.mtu, send)?;
         let connections = plan.connections.clone();
         let mut gateway = Self {
-            endpoint: Endpoint::new(IpAddr::V4(plan.public_address), random::bytes(), now),
+            endpoint: Endpoint::new(plan.public_address, random::bytes(), now),
             plane,
             device: DeviceState::Missing {
                 on: "first look".to_owned(),

@@ -107,7 +107,8 @@ fn gateway(site: &Site, number: u128, connections: Vec<ConnectionPlan>) -> Gatew
         name: format!("gateway {number}"),
         namespace: site.gateway.namespace().to_owned(),
         tun: "tun0".to_owned(),
-        public_address: site.address,
+        public_address: site.address.into(),
+        key_log: None,
         mtu: MTU,
         connections,
     }

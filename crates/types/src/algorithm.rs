@@ -118,6 +118,11 @@ algorithms! {
         /// 31: Curve25519 (RFC 8031).
         X25519 = "x25519",
     }
+    /// Key exchange done beside the Diffie-Hellman one (RFC 9370).
+    AdditionalKeyExchange {
+        /// 36: ML-KEM-768 (FIPS 203).
+        MlKem768 = "mlkem768",
+    }
 }
 
 impl Encryption {
@@ -143,6 +148,9 @@ pub struct IkeProposal {
     pub prf: Vec<Prf>,
     /// Diffie-Hellman groups.
     pub dh: Vec<DhGroup>,
+    /// Key exchanges beside it, all of them to be done in this order (RFC 9370).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub additional: Vec<AdditionalKeyExchange>,
 }
 
 /// One Child SA proposal: every listed value of a kind is acceptable, the first is preferred.
@@ -154,4 +162,7 @@ pub struct EspProposal {
     pub integrity: Vec<Integrity>,
     /// Groups for perfect forward secrecy; empty means that rekeys do no Diffie-Hellman exchange of their own.
     pub pfs: Vec<DhGroup>,
+    /// Key exchanges beside that for perfect forward secrecy, all of them to be done in this order (RFC 9370).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub additional: Vec<AdditionalKeyExchange>,
 }

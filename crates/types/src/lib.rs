@@ -9,11 +9,15 @@ pub mod id;
 pub mod name;
 pub mod secret;
 pub mod time;
+pub mod tunnel;
 
-pub use algorithm::{DhGroup, Encryption, EspProposal, IkeProposal, IkeVersion, Integrity, Prf};
+pub use algorithm::{
+    AdditionalKeyExchange, DhGroup, Encryption, EspProposal, IkeProposal, IkeVersion, Integrity, Prf,
+};
 pub use cidr::{Cidr, CidrError};
 pub use counter::{Generation, Revision};
 pub use id::*;
 pub use name::{HostName, NameError, Realm, RegionName, ResourceName, ZoneName};
 pub use secret::Secret;
 pub use time::Timestamp;
+pub use tunnel::{CertificateOptions, DontFragment, DscpPolicy, SelectorLayout, TunnelOptions};

@@ -5,13 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use isthmus_ike::{
-    ConnectionConfig, DpdAction, Endpoint, EstablishMode, ExtendedSequenceNumbers, IkeIdentity, PeerEndpoint,
-};
+use isthmus_ike::{ConnectionConfig, DpdAction, Endpoint, EstablishMode, IkeIdentity, PeerEndpoint};
 use isthmus_netlab::Ping;
 use isthmus_system::{Pair, System};
 use isthmus_types::{
-    DhGroup, Encryption, EspProposal, IkeProposal, IkeVersion, Prf, ResourceBits, Secret, VpnConnectionId,
+    DhGroup, Encryption, EspProposal, IkeProposal, IkeVersion, Prf, ResourceBits, Secret, TunnelOptions,
+    VpnConnectionId,
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
@@ -131,13 +130,14 @@ fn first_message(victim: Ipv4Addr) -> Result<Vec<u8>> {
             integrity: Vec::new(),
             prf: vec![Prf::HmacSha2_256],
             dh: vec![DhGroup::X25519],
+            additional: Vec::new(),
         }],
         esp_proposals: vec![EspProposal {
             encryption: vec![Encryption::Aes256Gcm16],
             integrity: Vec::new(),
             pfs: Vec::new(),
+            additional: Vec::new(),
         }],
-        extended_sequence_numbers: ExtendedSequenceNumbers::Refused,
         local_cidrs: vec!["10.9.0.0/24".parse()?],
         peer_cidrs: vec!["10.1.0.0/24".parse()?],
         ike_lifetime_seconds: 28_800,
@@ -146,6 +146,7 @@ fn first_message(victim: Ipv4Addr) -> Result<Vec<u8>> {
         dpd_interval_seconds: 10,
         dpd_timeout_seconds: 30,
         force_encapsulation: true,
+        options: TunnelOptions::default(),
     };
     endpoint.upsert_connection(config, now);
     Ok(endpoint

@@ -185,6 +185,7 @@ pub fn with_gateway(mut vpc: VpcPlan, number: u8, peer: u8) -> VpcPlan {
             dpd_interval_seconds: 2,
             dpd_timeout_seconds: 10,
             force_encapsulation: true,
+            options: TunnelOptions::default(),
         }],
     });
     vpc

@@ -376,6 +376,7 @@ fn connection(number: usize, ranges: &[usize]) -> ConnectionPlan {
         dpd_interval_seconds: 1,
         dpd_timeout_seconds: 1,
         force_encapsulation: false,
+        options: TunnelOptions::default(),
     }
 }
 

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use isthmus_ike::{ConnectionState, EstablishMode, ExtendedSequenceNumbers, IkeIdentity, SequenceNumbers};
+use isthmus_ike::{ConnectionState, EstablishMode, IkeIdentity, SequenceNumbers};
 use isthmus_simnet::{Link, Pair, Side};
 use isthmus_types::{DhGroup, Encryption, EspProposal, IkeProposal, Integrity, Prf};
 
@@ -47,12 +47,14 @@ fn every_suite_works() {
         integrity: vec![integrity],
         prf: vec![prf],
         dh: vec![dh],
+        additional: Vec::new(),
     };
     let gcm = |encryption, prf, dh| IkeProposal {
         encryption: vec![encryption],
         integrity: vec![],
         prf: vec![prf],
         dh: vec![dh],
+        additional: Vec::new(),
     };
     for ike in [
         cbc(
@@ -96,6 +98,7 @@ fn every_suite_works() {
                 encryption: ike.encryption.clone(),
                 integrity: ike.integrity.clone(),
                 pfs: ike.dh.clone(),
+                additional: Vec::new(),
             }];
         });
         assert!(
@@ -186,7 +189,7 @@ fn several_ranges_make_one_child_and_wider_ones_are_narrowed() {
 fn sequence_numbers_of_64_bits_are_agreed_on_where_both_want_them() {
     let mut pair = Pair::new(1, Link::clean());
     connect_with(&mut pair, |_, config| {
-        config.extended_sequence_numbers = ExtendedSequenceNumbers::Preferred;
+        config.options.extended_sequence_numbers = true;
     });
     assert!(pair.run_until(LONG, Pair::is_settled));
     let child = pair.peer(Side::Left).sending_child().unwrap();

@@ -1,7 +1,7 @@
 //! What a gateway moves packets with: its TUN device and its two UDP sockets, in its namespace.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use isthmus_netlink::namespace::{Namespace, NamespaceError, NamespaceId};
 use isthmus_netlink::tun::{Tun, TunError};
@@ -54,7 +54,7 @@ impl Device {
     ///
     /// # Errors
     /// [`DeviceError`]: what is missing.
-    pub fn open(namespace: &str, tun: &str, address: Ipv4Addr, epoch: u64) -> Result<Self, DeviceError> {
+    pub fn open(namespace: &str, tun: &str, address: IpAddr, epoch: u64) -> Result<Self, DeviceError> {
         let entered = |source| DeviceError::Namespace {
             name: namespace.to_owned(),
             source,
@@ -65,7 +65,7 @@ impl Device {
             .run(|| {
                 let tun = Tun::attach(tun).map_err(|source| DeviceError::Tun { source })?;
                 let bind = |port| {
-                    let address = SocketAddr::new(IpAddr::V4(address), port);
+                    let address = SocketAddr::new(address, port);
                     UdpSocket::bind(address).map_err(|source| DeviceError::Socket { address, source })
                 };
                 Ok(Self {

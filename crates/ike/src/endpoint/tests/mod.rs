@@ -8,14 +8,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use isthmus_types::{
-    DhGroup, Encryption, EspProposal, IkeProposal, IkeVersion, Prf, ResourceBits, Secret, VpnConnectionId,
+    DhGroup, Encryption, EspProposal, IkeProposal, IkeVersion, Prf, ResourceBits, Secret, TunnelOptions,
+    VpnConnectionId,
 };
 use isthmus_wire::ike::{ExchangeType, Message, Payload};
 
 use super::{Endpoint, IKE_PORT};
-use crate::config::{
-    ConnectionConfig, DpdAction, EstablishMode, ExtendedSequenceNumbers, IkeIdentity, PeerEndpoint,
-};
+use crate::config::{ConnectionConfig, DpdAction, EstablishMode, IkeIdentity, PeerEndpoint};
 use crate::event::{Event, Transmit};
 use crate::sa::{Established, IkeSa, State};
 use crate::status::{ConnectionState, DownReason};
@@ -50,13 +49,14 @@ fn config(local: IpAddr) -> ConnectionConfig {
             integrity: vec![],
             prf: vec![Prf::HmacSha2_256],
             dh: vec![DhGroup::X25519],
+            additional: Vec::new(),
         }],
         esp_proposals: vec![EspProposal {
             encryption: vec![Encryption::Aes128Gcm16],
             integrity: vec![],
             pfs: vec![],
+            additional: Vec::new(),
         }],
-        extended_sequence_numbers: ExtendedSequenceNumbers::Refused,
         local_cidrs: vec![local_cidr.parse().unwrap()],
         peer_cidrs: vec![peer_cidr.parse().unwrap()],
         ike_lifetime_seconds: 14_400,
@@ -65,6 +65,10 @@ fn config(local: IpAddr) -> ConnectionConfig {
         dpd_interval_seconds: 2,
         dpd_timeout_seconds: 10,
         force_encapsulation: false,
+        options: TunnelOptions {
+            extended_sequence_numbers: false,
+            ..TunnelOptions::default()
+        },
     }
 }
 

@@ -116,7 +116,7 @@ fn child_request(spi: u32) -> Vec<Payload> {
             &config.esp_proposals,
             spi,
             KeyExchange::Negotiated,
-            config.extended_sequence_numbers,
+            config.options.extended_sequence_numbers,
         )),
         Payload::Nonce(vec![7; 32]),
         Payload::TsInitiator(selector::encode(&selector::configured(&config.local_cidrs))),

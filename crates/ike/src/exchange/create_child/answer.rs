@@ -50,14 +50,14 @@ impl ChildRequest {
             &config.esp_proposals,
             &self.proposals,
             self.exchange,
-            config.extended_sequence_numbers,
+            config.options.extended_sequence_numbers,
         )
         .ok_or_else(|| {
             let ours = offer_esp(
                 &config.esp_proposals,
                 0,
                 self.exchange,
-                config.extended_sequence_numbers,
+                config.options.extended_sequence_numbers,
             );
             IkeError::Mismatch(Mismatch::Esp(format!(
                 "the peer offers {}; accepted here: {}. Make the IPsec policies and their PFS groups equal",

@@ -10,7 +10,6 @@ use super::usable_spi;
 use crate::algorithm::{EspSuite, group_id};
 use crate::channel::Role;
 use crate::child::{Agreement, Child, Parent};
-use crate::config::ExtendedSequenceNumbers;
 use crate::error::{IkeError, Violation};
 use crate::event::{ChildId, OutboundUse};
 use crate::host::{Context, Host};
@@ -27,7 +26,7 @@ pub(crate) struct ChildAttempt {
     pub(super) nonce: Vec<u8>,
     pub(super) dh: Option<PrivateKey>,
     pub(super) proposals: Vec<EspProposal>,
-    pub(super) esn: ExtendedSequenceNumbers,
+    pub(super) extended_sequence_numbers: bool,
     pub(super) local: Vec<selector::Selector>,
     pub(super) remote: Vec<selector::Selector>,
     pub(super) rounds: u32,
@@ -72,7 +71,7 @@ impl ChildAttempt {
             nonce: context.host.nonce(),
             dh: None,
             proposals: config.esp_proposals.clone(),
-            esn: config.extended_sequence_numbers,
+            extended_sequence_numbers: config.options.extended_sequence_numbers,
             local: selector::configured(&config.local_cidrs),
             remote: selector::configured(&config.peer_cidrs),
             rounds: 0,
@@ -102,7 +101,7 @@ impl ChildAttempt {
                 &self.proposals,
                 self.spi,
                 KeyExchange::Negotiated,
-                self.esn,
+                self.extended_sequence_numbers,
             )),
             selectors: format!(
                 "{} === {}",
@@ -118,7 +117,7 @@ impl ChildAttempt {
             &self.proposals,
             self.spi,
             exchange,
-            self.esn,
+            self.extended_sequence_numbers,
         ))];
         if exchange == KeyExchange::Negotiated {
             payloads.push(Payload::Nonce(self.nonce.clone()));
@@ -201,8 +200,13 @@ impl ChildAttempt {
         let [one] = answered else {
             return Err(beyond);
         };
-        let chosen = choose_esp(&self.proposals, std::slice::from_ref(one), exchange, self.esn)
-            .ok_or_else(|| beyond.clone())?;
+        let chosen = choose_esp(
+            &self.proposals,
+            std::slice::from_ref(one),
+            exchange,
+            self.extended_sequence_numbers,
+        )
+        .ok_or_else(|| beyond.clone())?;
         let secret = match (chosen.suite.pfs, &self.dh) {
             (None, _) => None,
             (Some(group), Some(dh)) if dh.group() == group => {
