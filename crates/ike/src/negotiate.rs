@@ -394,7 +394,7 @@ mod tests {
 
     #[test]
     fn forward_secrecy_must_match_where_it_is_negotiated() {
-        let esn = ExtendedSequenceNumbers::Refused;
+        let esn = false;
         let with = [esp(vec![DhGroup::Ecp256])];
         let without = [esp(vec![])];
         for (ours, theirs, exchange, ok) in [
@@ -420,12 +420,11 @@ mod tests {
 
     #[test]
     fn sequence_number_width_follows_the_responders_preference() {
-        use ExtendedSequenceNumbers::{Accepted, Preferred, Refused};
         for (ours, theirs, expected) in [
-            (Refused, Refused, Some(SequenceNumbers::Short)),
-            (Preferred, Accepted, Some(SequenceNumbers::Extended)),
-            (Accepted, Preferred, Some(SequenceNumbers::Short)),
-            (Refused, Preferred, Some(SequenceNumbers::Short)),
+            (false, false, Some(SequenceNumbers::Short)),
+            (true, true, Some(SequenceNumbers::Extended)),
+            (false, true, Some(SequenceNumbers::Short)),
+            (true, false, Some(SequenceNumbers::Short)),
         ] {
             let proposals = [esp(vec![])];
             let offered = offer_esp(&proposals, 300, KeyExchange::Absent, theirs);
@@ -433,11 +432,11 @@ mod tests {
             assert_eq!(chosen.map(|chosen| chosen.suite.sequence_numbers), expected);
         }
         let proposals = [esp(vec![])];
-        let mut offered = offer_esp(&proposals, 300, KeyExchange::Absent, Preferred);
+        let mut offered = offer_esp(&proposals, 300, KeyExchange::Absent, true);
         offered[0]
             .transforms
             .retain(|transform| transform.id != TransformId::ESN_NO);
-        assert!(choose_esp(&proposals, &offered, KeyExchange::Absent, Refused).is_none());
-        assert!(choose_esp(&proposals, &offered, KeyExchange::Absent, Accepted).is_some());
+        assert!(choose_esp(&proposals, &offered, KeyExchange::Absent, false).is_none());
+        assert!(choose_esp(&proposals, &offered, KeyExchange::Absent, true).is_some());
     }
 }
