@@ -27,9 +27,8 @@ impl Endpoint {
                 Followup::Adopt { children, to } => self.adopt(children, to, now),
                 Followup::Insert(sa) => self.insert(*sa, now),
                 Followup::AwaitRemoval(id) => {
-                    if let Some(sa) = self.sas.get_mut(&id) {
-                        sa.timers.set(Timer::Redundant, now + REMOVAL_TIME);
-                    }
+                    self.sas
+                        .edit(id, |sa| sa.timers.set(Timer::Redundant, now + REMOVAL_TIME));
                 }
                 Followup::Established(id) => self.on_established(id, now),
                 Followup::ForgetOlder {
@@ -44,12 +43,11 @@ impl Endpoint {
     /// Whether there is another IKE SA of the same connection that should stay rather than this one: one with a
     /// child beats one without, then the one with the higher lower nonce stays.
     pub(super) fn has_better(&self, id: SaId) -> bool {
-        let Some((sa, own)) = self.live(id) else {
+        let Some((owner, own)) = self.live(id).and_then(|(sa, own)| Some((sa.connection?, own))) else {
             return false;
         };
-        self.sas.values().any(|other| {
+        self.sas.of(owner).any(|other| {
             other.id != id
-                && other.connection == sa.connection
                 && other
                     .established()
                     .is_some_and(|other| other.phase == Phase::Live && rank(other) > rank(own))
@@ -57,7 +55,7 @@ impl Endpoint {
     }
 
     fn live(&self, id: SaId) -> Option<(&IkeSa, &Established)> {
-        let sa = self.sas.get(&id)?;
+        let sa = self.sas.get(id)?;
         let established = sa.established()?;
         (established.phase == Phase::Live).then_some((sa, established))
     }
@@ -79,6 +77,7 @@ impl Endpoint {
         for child in left.into_iter().flatten() {
             if let Some(connection) = self.connections.get_mut(&child.connection) {
                 connection.retire(&mut self.host, child.id);
+                self.agenda.touch(child.connection);
             }
             self.host.bury(child.connection, child.id, child.inbound_spi, now);
         }
@@ -86,7 +85,7 @@ impl Endpoint {
 
     fn insert(&mut self, sa: IkeSa, now: Instant) {
         let id = sa.id;
-        self.sas.insert(id, sa);
+        self.sas.put(sa);
         // One that is not wanted begins with its delete.
         self.with_established(id, now, |_| {});
     }
@@ -132,10 +131,13 @@ impl Endpoint {
                 .is_some_and(|(_, established)| established.begun_by == Role::Initiator);
             if ours
                 && self.has_better(id)
-                && let Some(sa) = self.sas.get_mut(&id)
-                && !sa.timers.is_set(Timer::Redundant)
+                && self
+                    .sas
+                    .get(id)
+                    .is_some_and(|sa| !sa.timers.is_set(Timer::Redundant))
             {
-                sa.timers.set(Timer::Redundant, now + REDUNDANT_TIME);
+                self.sas
+                    .edit(id, |sa| sa.timers.set(Timer::Redundant, now + REDUNDANT_TIME));
             }
         }
     }

@@ -2,6 +2,7 @@
 
 mod followup;
 mod receive;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -12,8 +13,9 @@ use std::time::{Duration, Instant};
 use isthmus_types::VpnConnectionId;
 use isthmus_wire::ike::IkeSpi;
 
+use self::table::{Agenda, SaTable};
 use crate::algorithm::EspSuite;
-use crate::child::{Child, ChildPhase};
+use crate::child::ChildPhase;
 use crate::config::{Change, ConnectionConfig, PeerEndpoint};
 use crate::connection::Connection;
 use crate::cookie::CookieJar;
@@ -31,13 +33,16 @@ pub const NAT_PORT: u16 = 4500;
 
 /// Pause between two questions for the address behind a name.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(5);
+/// How often one look at what happened may lead to another one.
+const MAX_LOOKS: usize = 4;
 
 /// One end of any number of connections. See the crate's documentation for how to drive it.
 pub struct Endpoint {
     host: Host,
     cookies: CookieJar,
     connections: BTreeMap<VpnConnectionId, Connection>,
-    sas: BTreeMap<SaId, IkeSa>,
+    sas: SaTable,
+    agenda: Agenda,
     /// IKE SAs that others began, by their address and SPI: finds repeated first messages.
     begun_by_peers: BTreeMap<(IpAddr, IkeSpi), SaId>,
     /// The latest `now`.
@@ -53,7 +58,8 @@ impl Endpoint {
             host,
             cookies,
             connections: BTreeMap::new(),
-            sas: BTreeMap::new(),
+            sas: SaTable::default(),
+            agenda: Agenda::default(),
             begun_by_peers: BTreeMap::new(),
             clock: now,
         }
@@ -81,6 +87,7 @@ impl Endpoint {
         } else {
             self.connections.insert(id, Connection::new(config));
         }
+        self.agenda.touch(id);
         self.settle(now);
     }
 
@@ -89,17 +96,19 @@ impl Endpoint {
         self.clock = now;
         self.close_sas_of(connection, now);
         self.connections.remove(&connection);
+        self.agenda.set(connection, None);
         self.settle(now);
     }
 
     /// Traffic asks for the connection.
     pub fn acquire(&mut self, connection: VpnConnectionId, now: Instant) {
         self.clock = now;
-        if let Some(connection) = self.connections.get_mut(&connection)
-            && !connection.wanted
+        if let Some(found) = self.connections.get_mut(&connection)
+            && !found.wanted
         {
-            connection.wanted = true;
-            connection.ike_pause.reset();
+            found.wanted = true;
+            found.ike_pause.reset();
+            self.agenda.touch(connection);
         }
         self.settle(now);
     }
@@ -113,9 +122,11 @@ impl Endpoint {
         if let Some(connection) = self.connections.get_mut(&connection) {
             connection.saw_traffic(&mut self.host, child);
         }
-        if let Some(established) = self.sas.get_mut(&sa).and_then(IkeSa::established_mut) {
-            established.last_heard = now;
-        }
+        self.sas.edit(sa, |sa| {
+            if let Some(established) = sa.established_mut() {
+                established.last_heard = now;
+            }
+        });
     }
 
     /// The newest authentic ESP packet of this child came from another address or port.
@@ -124,27 +135,28 @@ impl Endpoint {
         let Some((connection, sa)) = self.host.owners.get(&child).copied() else {
             return;
         };
-        if let Some(sa) = self.sas.get_mut(&sa)
-            && sa.path.nat.remote
-            && sa.path.remote != remote
-        {
-            sa.path.remote = remote;
-            let children = sa
-                .established()
-                .map(|established| established.children.iter().map(|child| child.id).collect())
-                .unwrap_or_default();
-            self.host.events.push_back(Event::PeerMoved {
-                connection,
-                children,
-                encapsulation: sa.path.encapsulation(),
-                remote,
-            });
-        }
+        let events = &mut self.host.events;
+        self.sas.edit(sa, |sa| {
+            if sa.path.nat.remote && sa.path.remote != remote {
+                sa.path.remote = remote;
+                let children = sa
+                    .established()
+                    .map(|established| established.children.iter().map(|child| child.id).collect())
+                    .unwrap_or_default();
+                events.push_back(Event::PeerMoved {
+                    connection,
+                    children,
+                    encapsulation: sa.path.encapsulation(),
+                    remote,
+                });
+            }
+        });
     }
 
     /// The answer to [`Event::ResolvePeer`]; none if the name has no address.
     pub fn peer_resolved(&mut self, connection: VpnConnectionId, address: Option<IpAddr>, now: Instant) {
         self.clock = now;
+        self.agenda.touch(connection);
         if let Some(connection) = self.connections.get_mut(&connection)
             && matches!(connection.config.peer, PeerEndpoint::Name(_))
         {
@@ -198,11 +210,13 @@ impl Endpoint {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.clock = now;
         self.host.clear_graves(now);
-        for connection in self.connections.values_mut() {
-            connection.handle_timeout(&mut self.host, now);
+        for id in self.agenda.take_due(now) {
+            if let Some(connection) = self.connections.get_mut(&id) {
+                connection.handle_timeout(&mut self.host, now);
+                self.agenda.touch(id);
+            }
         }
-        let ids: Vec<SaId> = self.sas.keys().copied().collect();
-        for id in ids {
+        for id in self.sas.due(now) {
             self.keep_if_needed(id, now);
             self.with_sa(id, now, timeout::handle);
         }
@@ -232,21 +246,13 @@ impl Endpoint {
         if !self.host.transmits.is_empty() || !self.host.events.is_empty() {
             return Some((self.clock, "output is waiting"));
         }
-        let sas = self.sas.values().filter_map(|sa| {
-            let children = sa
-                .established()
-                .into_iter()
-                .flat_map(|established| &established.children)
-                .filter_map(Child::next_timeout);
-            children.chain(sa.timers.next()).min_by_key(|(at, _)| *at)
-        });
-        let connections = self
-            .connections
-            .values()
-            .filter_map(|connection| connection.next_timeout(self.clock))
-            .map(|at| (at, "next attempt"));
+        let sas = self.sas.next_timeout();
+        let connections = self.agenda.next().map(|at| (at, "next attempt"));
         let graves = self.host.next_grave().map(|at| (at, "retired Child SA"));
-        sas.chain(connections).chain(graves).min_by_key(|(at, _)| *at)
+        [sas, connections, graves]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(at, _)| *at)
     }
 
     /// Whether no IKE SA is left, not even one that waits for its peer's answer to a delete.
@@ -259,8 +265,7 @@ impl Endpoint {
         let found = self.connections.get(&connection)?;
         let live: Vec<_> = self
             .sas
-            .values()
-            .filter(|sa| sa.connection == Some(connection))
+            .of(connection)
             .filter_map(|sa| sa.established().map(|established| (sa, established)))
             .filter(|(_, established)| established.is_usable())
             .collect();
@@ -298,16 +303,12 @@ impl Endpoint {
     }
 
     fn sas_of(&self, connection: VpnConnectionId) -> Vec<SaId> {
-        self.sas
-            .values()
-            .filter(|sa| sa.connection == Some(connection))
-            .map(|sa| sa.id)
-            .collect()
+        self.sas.of(connection).map(|sa| sa.id).collect()
     }
 
     /// Lets `act` work on an IKE SA together with its connection, and cleans up if it dies of it.
     fn with_sa(&mut self, id: SaId, now: Instant, act: impl FnOnce(&mut Context<'_>, &mut IkeSa)) {
-        let Some(mut sa) = self.sas.remove(&id) else {
+        let Some(mut sa) = self.sas.take(id) else {
             return;
         };
         let connection = sa.connection.and_then(|id| self.connections.get_mut(&id));
@@ -325,7 +326,7 @@ impl Endpoint {
             self.host.free_ike_spi(sa.local_spi);
             self.begun_by_peers.retain(|_, id| *id != sa.id);
         } else {
-            self.sas.insert(sa.id, sa);
+            self.sas.put(sa);
         }
     }
 
@@ -379,38 +380,44 @@ impl Endpoint {
 
     /// A redundant IKE SA stays if the one that made it redundant is gone.
     fn keep_if_needed(&mut self, id: SaId, now: Instant) {
-        let needed = self.sas.get(&id).is_some_and(|sa| {
-            sa.established()
-                .is_some_and(|established| established.phase == Phase::Live)
+        let needed = self.sas.get(id).is_some_and(|sa| {
+            sa.timers.is_due(Timer::Redundant, now)
+                && sa
+                    .established()
+                    .is_some_and(|established| established.phase == Phase::Live)
         }) && !self.has_better(id);
-        if needed && let Some(sa) = self.sas.get_mut(&id) {
-            let due = sa.timers.is_due(Timer::Redundant, now);
-            if due {
-                sa.timers.clear(Timer::Redundant);
-            }
+        if needed {
+            self.sas.edit(id, |sa| sa.timers.clear(Timer::Redundant));
         }
     }
 
-    /// Makes every connection have what it should have, as far as that is due, and reports states.
+    /// Makes every connection that something happened to have what it should have, as far as that is due, and reports
+    /// states.
     fn settle(&mut self, now: Instant) {
         self.follow_up(now);
-        let ids: Vec<VpnConnectionId> = self.connections.keys().copied().collect();
-        for id in ids {
-            self.ensure(id, now);
-            self.follow_up(now);
-            if let Some(connection) = self.connections.get_mut(&id) {
-                connection.report(&mut self.host);
+        for _ in 0..MAX_LOOKS {
+            let mut ids = self.agenda.take();
+            ids.append(&mut self.sas.take_touched());
+            if ids.is_empty() {
+                return;
+            }
+            for id in ids {
+                self.ensure(id, now);
+                self.follow_up(now);
+                if let Some(connection) = self.connections.get_mut(&id) {
+                    connection.report(&mut self.host);
+                    self.agenda.set(id, connection.next_timeout(now));
+                }
             }
         }
     }
 
     fn ensure(&mut self, id: VpnConnectionId, now: Instant) {
-        let sas = self.sas_of(id);
         let mut live = None;
         let mut has_child = false;
         let mut in_contact = false;
         let mut attempting = false;
-        for sa in sas.iter().filter_map(|id| self.sas.get(id)) {
+        for sa in self.sas.of(id) {
             match &sa.state {
                 State::Established(established) => {
                     in_contact = true;
@@ -459,9 +466,7 @@ impl Endpoint {
             now,
         };
         match ike_sa_init::start(&mut context) {
-            Ok(sa) => {
-                self.sas.insert(sa.id, sa);
-            }
+            Ok(sa) => self.sas.put(sa),
             Err(error) => {
                 context.complain(DownReason::Internal, error.to_string());
                 if let Some(connection) = self.connections.get_mut(&id) {

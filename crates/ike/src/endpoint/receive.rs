@@ -60,7 +60,7 @@ impl Endpoint {
 
     fn on_message(&mut self, id: SaId, datagram: &Datagram<'_>, now: Instant) {
         let header = &datagram.message.header;
-        let Some(sa) = self.sas.get(&id) else {
+        let Some(sa) = self.sas.get(id) else {
             return;
         };
         let spis = sa.spis();
@@ -90,10 +90,7 @@ impl Endpoint {
         if header.exchange != ExchangeType::IKE_AUTH || header.flags.contains(IkeFlags::RESPONSE) {
             return;
         }
-        let Some(sa) = self.sas.get_mut(&id) else {
-            return;
-        };
-        let State::InitAnswered(init) = &sa.state else {
+        let Some(State::InitAnswered(init)) = self.sas.get(id).map(|sa| &sa.state) else {
             return;
         };
         let parts = match init.channel.receive(datagram.bytes, datagram.message) {
@@ -110,7 +107,7 @@ impl Endpoint {
                 })
                 .map(Connection::id)
         });
-        sa.connection = meant;
+        self.sas.edit(id, |sa| sa.connection = meant);
         if let (None, Ok(parts)) = (meant, &parts) {
             self.complain_of_identity(datagram.remote, parts);
         }
@@ -159,6 +156,7 @@ impl Endpoint {
                 (DownReason::IkeProposalMismatch, detail)
             };
             connection.complain(reason, detail);
+            self.agenda.touch(connection.id());
         }
     }
 
@@ -184,7 +182,7 @@ impl Endpoint {
             return;
         }
         let key = (address, header.initiator_spi);
-        if let Some(sa) = self.begun_by_peers.get(&key).and_then(|id| self.sas.get(id)) {
+        if let Some(sa) = self.begun_by_peers.get(&key).and_then(|id| self.sas.get(*id)) {
             if let State::InitAnswered(init) = &sa.state
                 && init.request == datagram.bytes
             {
@@ -211,7 +209,7 @@ impl Endpoint {
         match ike_sa_init::respond(&mut self.host, &mut candidates, datagram, parts, now) {
             Ok(sa) => {
                 self.begun_by_peers.insert(key, sa.id);
-                self.sas.insert(sa.id, sa);
+                self.sas.put(sa);
             }
             Err(error) => self.refuse(datagram, &error),
         }
