@@ -1,41 +1,101 @@
 //! What is measured: one way to join the two sites of a topology.
 
 use std::env;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use clap::ValueEnum;
 use isthmus_netlab::isthmus::{Program, connection_between};
 use isthmus_netlab::{
     Isthmus, LinkCounters, Ping, StrongSwan, SwanConnection, TwoSites, TwoSitesOptions, iperf,
 };
 
+use crate::packets;
+use crate::wireguard::WireGuard;
+
 const IKE: &str = "aes128gcm16-prfsha256-x25519";
 const ESP: &str = "aes128gcm16-x25519";
 const KEY: &str = "the key of a tunnel that only this benchmark sees";
 
+const WARM_UP: Duration = Duration::from_secs(1);
+/// Pause between two echo requests: long enough for each to find everything asleep.
+const ECHO_INTERVAL: Duration = Duration::from_micros(500);
+/// Echo requests for each second of measuring.
+const ECHOES_PER_SECOND: u64 = 1000;
+
 /// A way to join the two sites.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
     /// Routers and nothing else.
     Plain,
     /// Our tunnel daemon at both gateways.
     Isthmus,
+    /// Another build of our tunnel daemon at both gateways.
+    Other,
+    /// wireguard-go at both gateways.
+    WireguardGo,
     /// strongSwan with userspace ESP at both gateways.
-    StrongSwan,
+    Strongswan,
 }
 
 impl Kind {
-    /// Every kind, in the order of measuring.
-    pub const ALL: [Self; 3] = [Self::Plain, Self::Isthmus, Self::StrongSwan];
-
     /// Its name for people.
     pub const fn title(self) -> &'static str {
         match self {
             Self::Plain => "plain routing",
             Self::Isthmus => "Isthmus",
-            Self::StrongSwan => "strongSwan userspace ESP",
+            Self::Other => "Isthmus, other build",
+            Self::WireguardGo => "wireguard-go",
+            Self::Strongswan => "strongSwan userspace ESP",
         }
     }
+}
+
+/// What to measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Measure {
+    /// TCP, one connection.
+    Tcp,
+    /// TCP, four connections.
+    Tcp4,
+    /// Small UDP packets that arrive each second, out of a flood.
+    Packets,
+    /// Median time from an echo request to its reply.
+    RoundTrip,
+}
+
+impl Measure {
+    /// All of them, in the order of measuring.
+    pub const ALL: [Self; 4] = [Self::Tcp, Self::Tcp4, Self::Packets, Self::RoundTrip];
+
+    /// A figure of this measure, for people.
+    pub fn show(self, value: f64) -> String {
+        match self {
+            Self::Tcp | Self::Tcp4 => format!("{value:.2} Gbit/s"),
+            Self::Packets => format!("{:.0} kpps", value / 1e3),
+            Self::RoundTrip => format!("{value:.0} µs"),
+        }
+    }
+
+    /// Its name for people.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP, 1 flow",
+            Self::Tcp4 => "TCP, 4 flows",
+            Self::Packets => "64-byte UDP",
+            Self::RoundTrip => "round trip",
+        }
+    }
+}
+
+/// Programs that are not the system's own.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// For [`Kind::Other`]: a build of this benchmark.
+    pub other: Option<PathBuf>,
+    /// For [`Kind::WireguardGo`].
+    pub wireguard_go: PathBuf,
 }
 
 /// Two sites joined in one way.
@@ -53,11 +113,12 @@ enum Daemons {
     None,
     Isthmus(Box<[Isthmus; 2]>),
     StrongSwan(Box<[StrongSwan; 2]>),
+    WireGuard(Box<WireGuard>),
 }
 
 impl Contender {
     /// Builds the topology and joins the sites.
-    pub fn start(kind: Kind) -> Result<Self> {
+    pub fn start(kind: Kind, programs: &Programs) -> Result<Self> {
         let sites = TwoSites::new(TwoSitesOptions::default())?;
         let counters = LinkCounters::new(&sites)?;
         let (left, right) = (&sites.left, &sites.right);
@@ -66,16 +127,15 @@ impl Contender {
                 sites.route_in_clear()?;
                 Daemons::None
             }
-            Kind::Isthmus => {
-                let start = |here, there| {
-                    let connection = connection_between(here, there, KEY, IKE, ESP)?;
-                    Isthmus::start(program()?, here, vec![connection])
-                };
-                let both = [start(left, right)?, start(right, left)?];
-                both[0].wait_until_up()?;
-                Daemons::Isthmus(Box::new(both))
+            Kind::Isthmus => start_isthmus(&sites, &own_program()?)?,
+            Kind::Other => {
+                let other = programs.other.as_deref();
+                start_isthmus(&sites, other.context("--other names no build")?)?
             }
-            Kind::StrongSwan => {
+            Kind::WireguardGo => {
+                Daemons::WireGuard(Box::new(WireGuard::start(&programs.wireguard_go, &sites)?))
+            }
+            Kind::Strongswan => {
                 let start = |here, there| StrongSwan::start(here, there);
                 let near = start(&left.gateway, SwanConnection::between(left, right, KEY, IKE, ESP))?;
                 let far = start(
@@ -103,13 +163,19 @@ impl Contender {
         self.kind
     }
 
-    /// One TCP test from left to right, Gbit/s. The first second is not counted.
-    pub fn measure(&self, flows: u8, duration: Duration) -> Result<f64> {
-        let (from, to) = (&self.sites.left.hosts[0], &self.sites.right.hosts[0]);
-        let warm_up = Duration::from_secs(1);
-        let throughput = iperf::run(&from.node, &to.node, to.address, flows, duration, warm_up)
-            .with_context(|| format!("measuring {}", self.kind.title()))?;
-        Ok(throughput.bits_per_second / 1e9)
+    /// One measurement from left to right: Gbit/s, packets per second, or microseconds. What happens while it warms up
+    /// does not count.
+    pub fn measure(&self, measure: Measure, duration: Duration) -> Result<f64> {
+        match measure {
+            Measure::Tcp => self.throughput(1, duration),
+            Measure::Tcp4 => self.throughput(4, duration),
+            Measure::Packets => {
+                let (from, to) = (&self.sites.left.hosts[0], &self.sites.right.hosts[0]);
+                packets::flood(&from.node, &to.node, to.address, WARM_UP / 4, duration)
+            }
+            Measure::RoundTrip => self.round_trip(duration),
+        }
+        .with_context(|| format!("measuring {} of {}", measure.title(), self.kind.title()))
     }
 
     /// Makes sure that the traffic went the way that was to be measured.
@@ -117,21 +183,49 @@ impl Contender {
         let count = self.counters.read()?;
         let right = match self.kind {
             Kind::Plain => count.clear > 0 && count.udp == 0,
-            Kind::Isthmus | Kind::StrongSwan => count.clear == 0 && count.udp > 0,
+            Kind::Isthmus | Kind::Other | Kind::Strongswan => count.clear == 0 && count.udp > 0,
+            Kind::WireguardGo => count.clear == 0 && count.other > 0,
         };
         ensure!(right, "{} sent {count:?} between the gateways", self.kind.title());
         Ok(())
     }
+
+    fn throughput(&self, flows: u8, duration: Duration) -> Result<f64> {
+        let (from, to) = (&self.sites.left.hosts[0], &self.sites.right.hosts[0]);
+        let throughput = iperf::run(&from.node, &to.node, to.address, flows, duration, WARM_UP)?;
+        Ok(throughput.bits_per_second / 1e9)
+    }
+
+    fn round_trip(&self, duration: Duration) -> Result<f64> {
+        let (from, to) = (&self.sites.left.hosts[0], &self.sites.right.hosts[0]);
+        let requests = duration.as_secs().max(1) * ECHOES_PER_SECOND;
+        let count = Ping::exactly(&from.node, to.address, ECHO_INTERVAL, requests)?;
+        ensure!(count.received > 0, "no echo reply");
+        Ok(count.median_round_trip.as_secs_f64() * 1e6)
+    }
+}
+
+fn start_isthmus(sites: &TwoSites, path: &Path) -> Result<Daemons> {
+    let start = |here, there| {
+        let connection = connection_between(here, there, KEY, IKE, ESP)?;
+        let program = Program {
+            path: path.to_owned(),
+            arguments: vec![crate::TUNNELD.to_owned()],
+        };
+        Isthmus::start(program, here, vec![connection])
+    };
+    let both = [
+        start(&sites.left, &sites.right)?,
+        start(&sites.right, &sites.left)?,
+    ];
+    both[0].wait_until_up()?;
+    Ok(Daemons::Isthmus(Box::new(both)))
 }
 
 /// This program again, as a tunnel daemon; or the one that `ISTHMUS_BIN` names.
-fn program() -> Result<Program> {
-    let path = match env::var_os("ISTHMUS_BIN") {
+fn own_program() -> Result<PathBuf> {
+    Ok(match env::var_os("ISTHMUS_BIN") {
         Some(path) => path.into(),
         None => env::current_exe()?,
-    };
-    Ok(Program {
-        path,
-        arguments: vec![crate::TUNNELD.to_owned()],
     })
 }
