@@ -12,7 +12,7 @@ use crate::host::Context;
 use crate::keys::{Nonces, child_keys};
 use crate::nat::Path;
 use crate::sa::{SaId, rekey_after};
-use crate::selector::Selector;
+use crate::selector::Traffic;
 
 /// A pair of ESP SAs that the peer has too.
 pub(crate) struct Child {
@@ -21,8 +21,9 @@ pub(crate) struct Child {
     pub(crate) suite: EspSuite,
     pub(crate) inbound_spi: u32,
     pub(crate) outbound_spi: u32,
-    pub(crate) local: Vec<Selector>,
-    pub(crate) remote: Vec<Selector>,
+    pub(crate) traffic: Traffic,
+    /// Which of several for the same traffic.
+    pub(crate) lane: u8,
     pub(crate) phase: ChildPhase,
     /// Who began the exchange that made it.
     pub(crate) begun_by: Role,
@@ -55,8 +56,9 @@ pub(crate) struct Agreement<'a> {
     pub(crate) suite: EspSuite,
     pub(crate) inbound_spi: u32,
     pub(crate) outbound_spi: u32,
-    pub(crate) local: Vec<Selector>,
-    pub(crate) remote: Vec<Selector>,
+    pub(crate) traffic: Traffic,
+    /// Which of several for the same traffic.
+    pub(crate) lane: u8,
     pub(crate) nonces: Nonces<'a>,
     pub(crate) secret: Option<&'a [u8]>,
     /// Who began the exchange.
@@ -103,10 +105,10 @@ impl Child {
         let id = context.host.new_child();
         let outbound_use = match agreement.outbound_use {
             OutboundUse::Now => {
-                connection.add_ready(id);
+                connection.add_ready(id, &agreement.traffic);
                 OutboundUse::Now
             }
-            OutboundUse::Wait if connection.add_waiting(id, now) => OutboundUse::Now,
+            OutboundUse::Wait if connection.add_waiting(id, &agreement.traffic, now) => OutboundUse::Now,
             OutboundUse::Wait => OutboundUse::Wait,
         };
         context.host.owners.insert(id, (connection.id(), parent.id));
@@ -127,10 +129,11 @@ impl Child {
                     keys: outbound_keys,
                 },
                 outbound_use,
-                local_selectors: agreement.local.clone(),
-                remote_selectors: agreement.remote.clone(),
+                local_selectors: agreement.traffic.local.clone(),
+                remote_selectors: agreement.traffic.remote.clone(),
                 encapsulation: parent.path.encapsulation(),
                 remote: parent.path.remote.ip(),
+                lane: agreement.lane,
                 lifetime: ChildLifetime {
                     rekey_after,
                     expire_after,
@@ -147,8 +150,8 @@ impl Child {
             suite: agreement.suite,
             inbound_spi: agreement.inbound_spi,
             outbound_spi: agreement.outbound_spi,
-            local: agreement.local,
-            remote: agreement.remote,
+            traffic: agreement.traffic,
+            lane: agreement.lane,
             phase: ChildPhase::Live,
             begun_by: agreement.begun_by,
             nonce_min,

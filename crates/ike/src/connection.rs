@@ -8,6 +8,7 @@ use isthmus_types::{IkeVersion, VpnConnectionId};
 use crate::config::{ConnectionConfig, DpdAction, EstablishMode, PeerEndpoint};
 use crate::event::{ChildId, Event};
 use crate::host::Host;
+use crate::selector::Traffic;
 use crate::status::{ConnectionState, DownReason};
 
 /// A child that only waits for a sign of the peer sends after this time without one.
@@ -20,8 +21,8 @@ const DEFAULT_PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Connection {
     pub(crate) config: ConnectionConfig,
     pub(crate) peer_address: Option<IpAddr>,
-    /// Children that may send, oldest first.
-    outbound: Vec<(ChildId, Outbound)>,
+    /// Children that may send or wait to, in the order in which they became so.
+    outbound: Vec<Sender>,
     /// Whether we should have SAs (given that we may start them).
     pub(crate) wanted: bool,
     /// Whether there is an authenticated IKE SA.
@@ -30,6 +31,12 @@ pub(crate) struct Connection {
     pub(crate) child_pause: Pause,
     complaint: Option<(DownReason, String)>,
     reported: ConnectionState,
+}
+
+struct Sender {
+    child: ChildId,
+    traffic: Traffic,
+    state: Outbound,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,52 +157,66 @@ impl Connection {
     }
 
     /// A child was installed that may send at once. It comes before all others.
-    pub(crate) fn add_ready(&mut self, child: ChildId) {
-        self.outbound.push((child, Outbound::Ready));
+    pub(crate) fn add_ready(&mut self, child: ChildId, traffic: &Traffic) {
+        self.add(child, traffic, Outbound::Ready);
     }
 
-    /// A child was installed by the peer. Without another one that sends it may send at once (true).
-    pub(crate) fn add_waiting(&mut self, child: ChildId, now: Instant) -> bool {
-        let alone = !self.sends();
-        let outbound = if alone {
+    /// A child was installed by the peer. If no other one sends such traffic it may send at once (true).
+    pub(crate) fn add_waiting(&mut self, child: ChildId, traffic: &Traffic, now: Instant) -> bool {
+        let alone = !self.sends_any_of(traffic);
+        let state = if alone {
             Outbound::Ready
         } else {
             Outbound::Waiting {
                 until: now + WAIT_AT_MOST,
             }
         };
-        self.outbound.push((child, outbound));
+        self.add(child, traffic, state);
         alone
+    }
+
+    fn add(&mut self, child: ChildId, traffic: &Traffic, state: Outbound) {
+        self.outbound.push(Sender {
+            child,
+            traffic: traffic.clone(),
+            state,
+        });
     }
 
     /// The peer uses the child: so may we.
     pub(crate) fn saw_traffic(&mut self, host: &mut Host, child: ChildId) {
-        let id = self.id();
-        let Some(place) = self.outbound.iter().position(|(other, _)| *other == child) else {
+        let Some(place) = self.outbound.iter().position(|sender| sender.child == child) else {
             return;
         };
-        if self.outbound[place].1 != Outbound::Ready {
-            self.outbound[place].1 = Outbound::Ready;
-            // The last one that became ready is the one that sends.
-            let entry = self.outbound.remove(place);
-            self.outbound.push(entry);
-            host.events.push_back(Event::ChildOutboundReady {
-                connection: id,
-                child,
-            });
+        if self.outbound[place].state == Outbound::Ready {
+            return;
         }
+        // The last one that became ready is preferred.
+        let mut sender = self.outbound.remove(place);
+        sender.state = Outbound::Ready;
+        self.outbound.push(sender);
+        host.events.push_back(Event::ChildOutboundReady {
+            connection: self.id(),
+            child,
+        });
     }
 
-    /// The child sends no more. If no other one does, the newest that waits begins to.
+    /// The child sends no more. Those that wait for traffic that nobody sends any more begin to, the newest first.
     pub(crate) fn retire(&mut self, host: &mut Host, child: ChildId) {
-        let Some(place) = self.outbound.iter().position(|(other, _)| *other == child) else {
+        let Some(place) = self.outbound.iter().position(|sender| sender.child == child) else {
             return;
         };
         self.outbound.remove(place);
-        if !self.sends()
-            && let Some((waiting, _)) = self.outbound.last().copied()
-        {
-            self.saw_traffic(host, waiting);
+        let waiting: Vec<ChildId> = self.outbound.iter().rev().map(|sender| sender.child).collect();
+        for id in waiting {
+            let alone = self
+                .outbound
+                .iter()
+                .find(|sender| sender.child == id)
+                .is_some_and(|sender| !self.sends_any_of(&sender.traffic));
+            if alone {
+                self.saw_traffic(host, id);
+            }
         }
         host.events.push_back(Event::ChildRetired {
             connection: self.id(),
@@ -207,8 +228,8 @@ impl Connection {
         let due: Vec<ChildId> = self
             .outbound
             .iter()
-            .filter(|(_, outbound)| matches!(outbound, Outbound::Waiting { until } if *until <= now))
-            .map(|(child, _)| *child)
+            .filter(|sender| matches!(sender.state, Outbound::Waiting { until } if until <= now))
+            .map(|sender| sender.child)
             .collect();
         for child in due {
             self.saw_traffic(host, child);
@@ -217,9 +238,9 @@ impl Connection {
 
     /// The earliest moment that something of the connection itself falls due after `now`.
     pub(crate) fn next_timeout(&self, now: Instant) -> Option<Instant> {
-        let waiting = self.outbound.iter().filter_map(|(_, outbound)| match outbound {
+        let waiting = self.outbound.iter().filter_map(|sender| match sender.state {
             Outbound::Ready => None,
-            Outbound::Waiting { until } => Some(*until),
+            Outbound::Waiting { until } => Some(until),
         });
         let pauses = [self.ike_pause.next(), self.child_pause.next()]
             .into_iter()
@@ -262,10 +283,11 @@ impl Connection {
         }
     }
 
-    fn sends(&self) -> bool {
+    /// Whether a child sends some of `traffic`.
+    fn sends_any_of(&self, traffic: &Traffic) -> bool {
         self.outbound
             .iter()
-            .any(|(_, outbound)| *outbound == Outbound::Ready)
+            .any(|sender| sender.state == Outbound::Ready && sender.traffic.overlaps(traffic))
     }
 }
 

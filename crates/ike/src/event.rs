@@ -41,7 +41,8 @@ pub enum Framing {
 pub enum Event {
     /// Install this Child SA pair. Inbound is in use at once.
     ChildInstalled(Box<ChildSa>),
-    /// From now on send on this child, and no longer on older ones of the connection.
+    /// From now on send on this child what its selectors admit, rather than on older ones of the connection and the same
+    /// [`ChildSa::lane`]. Older ones go on with what only their selectors admit, until [`Event::ChildRetired`].
     ChildOutboundReady {
         /// Its connection.
         connection: VpnConnectionId,
@@ -110,6 +111,9 @@ pub struct ChildSa {
     pub local_selectors: Vec<Selector>,
     /// Traffic on the peer's side.
     pub remote_selectors: Vec<Selector>,
+    /// Which of several Child SAs for the same selectors that are in use at once (RFC 9611), from zero. Its replacement has
+    /// the same one.
+    pub lane: u8,
     /// How the packets are carried.
     pub encapsulation: Encapsulation,
     /// Address of the peer.
@@ -130,7 +134,7 @@ pub struct ChildDirection {
 /// When an outbound SA may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutboundUse {
-    /// At once, instead of older ones.
+    /// At once, as with [`Event::ChildOutboundReady`].
     Now,
     /// When [`Event::ChildOutboundReady`] says so.
     Wait,

@@ -88,6 +88,33 @@ impl std::fmt::Display for Selector {
     }
 }
 
+/// What a Child SA carries: any local selector with any remote one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Traffic {
+    /// On our side.
+    pub(crate) local: Vec<Selector>,
+    /// On the peer's side.
+    pub(crate) remote: Vec<Selector>,
+}
+
+impl Traffic {
+    /// Whether some packet fits both.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        !narrow(&self.local, &other.local).is_empty() && !narrow(&self.remote, &other.remote).is_empty()
+    }
+
+    /// Whether every packet that fits `other` fits this one.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        is_within(&other.local, &self.local) && is_within(&other.remote, &self.remote)
+    }
+}
+
+impl std::fmt::Display for Traffic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} === {}", describe(&self.local), describe(&self.remote))
+    }
+}
+
 /// Selectors of configured ranges.
 pub(crate) fn configured(cidrs: &[Cidr]) -> Vec<Selector> {
     cidrs

@@ -72,6 +72,8 @@ pub struct ConnectionStatus {
 pub struct ChildStatus {
     /// Its id.
     pub child: ChildId,
+    /// Which of several for the same traffic: see [`crate::ChildSa::lane`].
+    pub lane: u8,
     /// SPI of what we receive.
     pub inbound_spi: u32,
     /// SPI of what we send.

@@ -111,3 +111,24 @@ fn an_icmp_error_follows_the_flow_that_it_is_about() {
     let header = IpHeader::decode(&packet).unwrap();
     assert_eq!(database.route(&header, &packet), Verdict::Acquire(FIRST));
 }
+
+#[test]
+fn sas_for_different_ranges_are_in_use_side_by_side_and_each_is_replaced_on_its_own() {
+    let mut database = OutboundDatabase::new();
+    let policies = [
+        policy("10.1.0.0/16", "10.2.0.0/16"),
+        policy("10.1.0.0/16", "10.3.0.0/16"),
+    ];
+    database.set_connection(FIRST, &policies, Admission::Open);
+    database.insert_sa(FIRST, sa(1), selectors("10.1.0.0/16", "10.2.0.0/16"), "one");
+    assert_eq!(
+        route(&database, [10, 1, 0, 1], [10, 3, 0, 1]),
+        Verdict::Acquire(FIRST)
+    );
+    database.insert_sa(FIRST, sa(2), selectors("10.1.0.0/16", "10.3.0.0/16"), "two");
+    database.insert_sa(FIRST, sa(3), selectors("10.1.0.0/16", "10.2.0.0/16"), "three");
+    assert_eq!(sealing_spi(&mut database, [10, 1, 0, 1], [10, 2, 0, 1]), 3);
+    assert_eq!(sealing_spi(&mut database, [10, 1, 0, 1], [10, 3, 0, 1]), 2);
+    database.remove_sa(FIRST, |_, context| *context == "one");
+    assert_eq!(sealing_spi(&mut database, [10, 1, 0, 1], [10, 3, 0, 1]), 2);
+}

@@ -275,11 +275,12 @@ impl Endpoint {
             .filter(|child| child.is_in_use())
             .map(|child| ChildStatus {
                 child: child.id,
+                lane: child.lane,
                 inbound_spi: child.inbound_spi,
                 outbound_spi: child.outbound_spi,
                 suite: child.suite,
-                local_selectors: child.local.clone(),
-                remote_selectors: child.remote.clone(),
+                local_selectors: child.traffic.local.clone(),
+                remote_selectors: child.traffic.remote.clone(),
             })
             .collect();
         let esp_suite: Option<EspSuite> = children.last().map(|child| child.suite);

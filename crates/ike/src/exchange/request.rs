@@ -112,8 +112,7 @@ fn condemn_duplicates(established: &mut Established) {
         other.id != child.id
             && other.is_in_use()
             && other.nonce_min > child.nonce_min
-            && other.local == child.local
-            && other.remote == child.remote
+            && other.traffic == child.traffic
     };
     let redundant: Vec<_> = established
         .children

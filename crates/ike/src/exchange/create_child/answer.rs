@@ -14,7 +14,7 @@ use crate::event::OutboundUse;
 use crate::host::Context;
 use crate::keys::Nonces;
 use crate::negotiate::{KeyExchange, choose_esp, describe, offer_esp};
-use crate::selector;
+use crate::selector::{self, Traffic};
 
 /// A child that we were asked for.
 pub(crate) struct ChildRequest {
@@ -90,8 +90,11 @@ impl ChildRequest {
                 suite: chosen.suite,
                 inbound_spi: spi,
                 outbound_spi,
-                local: local.clone(),
-                remote: remote.clone(),
+                traffic: Traffic {
+                    local: local.clone(),
+                    remote: remote.clone(),
+                },
+                lane: 0,
                 nonces: Nonces {
                     initiator: nonces.initiator,
                     responder: nonces.responder,

@@ -16,7 +16,7 @@ use crate::host::{Context, Host};
 use crate::keys::Nonces;
 use crate::negotiate::{KeyExchange, choose_esp, describe, offer_esp};
 use crate::parts::Parts;
-use crate::selector;
+use crate::selector::{self, Traffic};
 
 /// A child that we ask for.
 pub(crate) struct ChildAttempt {
@@ -27,8 +27,7 @@ pub(crate) struct ChildAttempt {
     pub(super) dh: Option<PrivateKey>,
     pub(super) proposals: Vec<EspProposal>,
     pub(super) extended_sequence_numbers: bool,
-    pub(super) local: Vec<selector::Selector>,
-    pub(super) remote: Vec<selector::Selector>,
+    pub(super) traffic: Traffic,
     pub(super) rounds: u32,
     /// What the peer did with the same child meanwhile.
     pub(super) collision: Option<Collision>,
@@ -45,8 +44,7 @@ pub(super) struct Collision {
 struct Checked {
     suite: EspSuite,
     outbound_spi: u32,
-    local: Vec<selector::Selector>,
-    remote: Vec<selector::Selector>,
+    traffic: Traffic,
     secret: Option<Zeroizing<Vec<u8>>>,
 }
 
@@ -72,8 +70,10 @@ impl ChildAttempt {
             dh: None,
             proposals: config.esp_proposals.clone(),
             extended_sequence_numbers: config.options.extended_sequence_numbers,
-            local: selector::configured(&config.local_cidrs),
-            remote: selector::configured(&config.peer_cidrs),
+            traffic: Traffic {
+                local: selector::configured(&config.local_cidrs),
+                remote: selector::configured(&config.peer_cidrs),
+            },
             rounds: 0,
             collision: None,
         })
@@ -103,11 +103,7 @@ impl ChildAttempt {
                 KeyExchange::Negotiated,
                 self.extended_sequence_numbers,
             )),
-            selectors: format!(
-                "{} === {}",
-                selector::describe(&self.local),
-                selector::describe(&self.remote)
-            ),
+            selectors: self.traffic.to_string(),
         }
     }
 
@@ -128,8 +124,8 @@ impl ChildAttempt {
                 })
             }));
         }
-        payloads.push(Payload::TsInitiator(selector::encode(&self.local)));
-        payloads.push(Payload::TsResponder(selector::encode(&self.remote)));
+        payloads.push(Payload::TsInitiator(selector::encode(&self.traffic.local)));
+        payloads.push(Payload::TsResponder(selector::encode(&self.traffic.remote)));
         payloads
     }
 
@@ -166,8 +162,8 @@ impl ChildAttempt {
                         suite: checked.suite,
                         inbound_spi: spi,
                         outbound_spi: checked.outbound_spi,
-                        local: checked.local,
-                        remote: checked.remote,
+                        traffic: checked.traffic,
+                        lane: 0,
                         nonces: Nonces {
                             initiator: nonces.initiator,
                             responder: nonces.responder,
@@ -222,16 +218,17 @@ impl ChildAttempt {
             }
             (Some(_), Some(_) | None) => return Err(beyond),
         };
-        let local = selector::decode(ts_initiator);
-        let remote = selector::decode(ts_responder);
-        if !selector::is_within(&local, &self.local) || !selector::is_within(&remote, &self.remote) {
+        let traffic = Traffic {
+            local: selector::decode(ts_initiator),
+            remote: selector::decode(ts_responder),
+        };
+        if !self.traffic.covers(&traffic) {
             return Err(beyond);
         }
         Ok(Checked {
             suite: chosen.suite,
             outbound_spi: usable_spi(&chosen.peer_spi, children)?,
-            local,
-            remote,
+            traffic,
             secret,
         })
     }

@@ -40,8 +40,7 @@ pub(crate) fn begin(
     let mut attempt = ChildAttempt::of_configuration(context, replaced.map(|child| child.id))?;
     let mut payloads = Vec::new();
     if let Some(child) = replaced {
-        attempt.local.clone_from(&child.local);
-        attempt.remote.clone_from(&child.remote);
+        attempt.traffic.clone_from(&child.traffic);
         payloads.push(Payload::Notify(NotifyPayload::about_esp(
             NotifyType::REKEY_SA,
             child.inbound_spi,
