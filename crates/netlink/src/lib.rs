@@ -1,4 +1,4 @@
-//! The kernel's side of the host: namespaces, links, routes, nftables, sysctls, TUN devices, batched UDP.
+//! The kernel's side of the host: namespaces, links, routes, nftables, sysctls, TUN devices, batched UDP and raw ESP.
 //!
 //! The only home of `unsafe` in Isthmus. It does what it is told and reports what exists; where the desired state
 //! comes from it does not know.
@@ -10,6 +10,7 @@
 pub mod device;
 pub mod namespace;
 pub mod nft;
+pub mod raw;
 pub mod tun;
 pub mod udp;
 pub mod visit;

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::libc;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::raw::{Fragmentation, FragmentationSwitch};
+
 /// Most segments that one send may carry on every kernel that has the offload.
 pub const MAX_SEGMENTS: usize = 64;
 /// Most bytes that one send may carry.
@@ -27,6 +29,7 @@ pub struct UdpSocket {
     local: SocketAddr,
     segments_out: AtomicBool,
     segments_in: bool,
+    fragmentation: FragmentationSwitch,
 }
 
 /// What one receive gave: datagrams of equal length but the last, all from one sender.
@@ -70,15 +73,7 @@ impl UdpSocket {
         } else {
             set_option(&socket, libc::IPPROTO_IP, libc::IP_RECVTOS, 1)?;
         }
-        // As root these pass the system's limit; otherwise as much as allowed.
-        for (force, plain) in [
-            (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF),
-            (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF),
-        ] {
-            if set_option(&socket, libc::SOL_SOCKET, force, SOCKET_BUFFER as libc::c_int).is_err() {
-                set_option(&socket, libc::SOL_SOCKET, plain, SOCKET_BUFFER as libc::c_int)?;
-            }
-        }
+        enlarge_buffers(&socket)?;
         socket.bind(&local.into())?;
         let local = socket.local_addr()?.as_socket().unwrap_or(local);
         let segments_in = set_option(&socket, libc::SOL_UDP, libc::UDP_GRO, 1).is_ok();
@@ -88,6 +83,7 @@ impl UdpSocket {
             local,
             segments_out: AtomicBool::new(segments_out),
             segments_in,
+            fragmentation: FragmentationSwitch::default(),
         })
     }
 
@@ -111,12 +107,27 @@ impl UdpSocket {
         self.segments_out.store(false, Ordering::Relaxed);
     }
 
-    /// Sends one datagram.
+    /// Says whether the datagrams of the batches sent from now on may be fragmented on the way.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn set_fragmentation(&self, wanted: Fragmentation) -> io::Result<()> {
+        self.fragmentation.set(&self.fd, self.local.ip(), wanted)
+    }
+
+    /// Sends one datagram, in fragments if it is longer than the link.
     ///
     /// # Errors
     /// Those of the system.
     pub fn send_to(&self, bytes: &[u8], remote: SocketAddr) -> io::Result<()> {
-        self.send_message(bytes, None, 0, remote)
+        match self.send_message(bytes, None, 0, remote) {
+            Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
+                self.fragmentation.allowed_during(&self.fd, self.local.ip(), || {
+                    self.send_message(bytes, None, 0, remote)
+                })
+            }
+            sent => sent,
+        }
     }
 
     /// Sends a batch in one call if offload allows, otherwise datagram by datagram. Returns how many datagrams the
@@ -241,13 +252,7 @@ impl UdpSocket {
         if let Some(segment_len) = segment_len {
             used += control.put(used, libc::SOL_UDP, libc::UDP_SEGMENT, &segment_len.to_ne_bytes());
         }
-        if traffic_class != 0 {
-            let (level, kind) = match remote {
-                SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_TOS),
-                SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
-            };
-            used += control.put(used, level, kind, &libc::c_int::from(traffic_class).to_ne_bytes());
-        }
+        used += control.put_traffic_class(used, remote.ip(), traffic_class);
         if used > 0 {
             message.msg_control = control.0.as_mut_ptr().cast();
             message.msg_controllen = used as _;
@@ -276,11 +281,30 @@ impl AsFd for UdpSocket {
 
 /// Room for control messages, aligned for their headers.
 #[repr(align(8))]
-struct ControlBuffer([u8; CONTROL_LEN]);
+pub(crate) struct ControlBuffer([u8; CONTROL_LEN]);
 
 impl ControlBuffer {
-    const fn new() -> Self {
+    pub(crate) const LEN: usize = CONTROL_LEN;
+
+    pub(crate) const fn new() -> Self {
         Self([0; CONTROL_LEN])
+    }
+
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut libc::c_void {
+        self.0.as_mut_ptr().cast()
+    }
+
+    /// Writes the message with the traffic class of a packet to `remote` at `at`, if it is not zero, and returns the room
+    /// that it takes.
+    pub(crate) fn put_traffic_class(&mut self, at: usize, remote: IpAddr, traffic_class: u8) -> usize {
+        if traffic_class == 0 {
+            return 0;
+        }
+        let (level, kind) = match remote {
+            IpAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_TOS),
+            IpAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
+        };
+        self.put(at, level, kind, &libc::c_int::from(traffic_class).to_ne_bytes())
     }
 
     /// Writes one message at `at` and returns the room that it takes.
@@ -302,13 +326,13 @@ impl ControlBuffer {
     }
 }
 
-enum RawAddress {
+pub(crate) enum RawAddress {
     V4(libc::sockaddr_in),
     V6(libc::sockaddr_in6),
 }
 
 impl RawAddress {
-    fn parts(&mut self) -> (*mut libc::c_void, libc::socklen_t) {
+    pub(crate) fn parts(&mut self) -> (*mut libc::c_void, libc::socklen_t) {
         match self {
             Self::V4(address) => (
                 (&raw mut *address).cast(),
@@ -348,7 +372,7 @@ impl From<SocketAddr> for RawAddress {
 
 /// # Safety
 /// `storage` holds an address of the family that it names.
-unsafe fn socket_address(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
+pub(crate) unsafe fn socket_address(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
     match libc::c_int::from(storage.ss_family) {
         libc::AF_INET => {
             // SAFETY: the caller says that it is an IPv4 address; the storage is large and aligned enough.
@@ -366,7 +390,20 @@ unsafe fn socket_address(storage: &libc::sockaddr_storage) -> Option<SocketAddr>
     }
 }
 
-fn set_option(
+/// As root this passes the system's limit; otherwise as much as allowed.
+pub(crate) fn enlarge_buffers(socket: &Socket) -> io::Result<()> {
+    for (force, plain) in [
+        (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF),
+        (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF),
+    ] {
+        if set_option(socket, libc::SOL_SOCKET, force, SOCKET_BUFFER as libc::c_int).is_err() {
+            set_option(socket, libc::SOL_SOCKET, plain, SOCKET_BUFFER as libc::c_int)?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn set_option(
     socket: &impl AsRawFd,
     level: libc::c_int,
     name: libc::c_int,
