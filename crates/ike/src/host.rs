@@ -9,6 +9,7 @@ use isthmus_wire::ike::IkeSpi;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
+use crate::channel::Sealed;
 use crate::child::Child;
 use crate::connection::Connection;
 use crate::event::{ChildId, Event, Framing, Transmit};
@@ -165,17 +166,19 @@ impl Host {
         most * u32::from(self.jitter()) / 256
     }
 
-    pub(crate) fn send(&mut self, path: &Path, payload: Vec<u8>) {
-        self.send_to(path.local_port, path.remote, payload);
+    pub(crate) fn send(&mut self, path: &Path, message: impl Into<Sealed>) {
+        self.send_to(path.local_port, path.remote, message);
     }
 
-    pub(crate) fn send_to(&mut self, local_port: u16, destination: SocketAddr, payload: Vec<u8>) {
-        self.transmits.push_back(Transmit {
-            local_port,
-            destination,
-            payload,
-            framing: Framing::Ike,
-        });
+    pub(crate) fn send_to(&mut self, local_port: u16, destination: SocketAddr, message: impl Into<Sealed>) {
+        for payload in message.into().0 {
+            self.transmits.push_back(Transmit {
+                local_port,
+                destination,
+                payload,
+                framing: Framing::Ike,
+            });
+        }
     }
 
     pub(crate) fn send_keepalive(&mut self, path: &Path) {

@@ -29,6 +29,7 @@ mod endpoint;
 mod error;
 mod event;
 mod exchange;
+mod extension;
 mod host;
 mod keys;
 mod nat;

@@ -2,22 +2,24 @@
 
 use std::time::{Duration, Instant};
 
+use crate::channel::Sealed;
+
 const FIRST_INTERVAL: Duration = Duration::from_millis(500);
 const MAX_INTERVAL: Duration = Duration::from_secs(4);
 
 /// A request, sent again with growing intervals until its time is over.
 #[derive(Debug)]
 pub(crate) struct Retransmission {
-    bytes: Vec<u8>,
+    sealed: Sealed,
     interval: Duration,
     give_up_at: Instant,
 }
 
 impl Retransmission {
     /// A request that was just sent for the first time.
-    pub(crate) fn new(bytes: Vec<u8>, patience: Duration, now: Instant) -> Self {
+    pub(crate) fn new(sealed: Sealed, patience: Duration, now: Instant) -> Self {
         Self {
-            bytes,
+            sealed,
             interval: FIRST_INTERVAL,
             give_up_at: now + patience,
         }
@@ -29,12 +31,12 @@ impl Retransmission {
         (now + self.interval + spread).min(self.give_up_at)
     }
 
-    /// The bytes to send again, or nothing if it is time to give up.
-    pub(crate) fn again(&mut self, now: Instant) -> Option<&[u8]> {
+    /// What to send again, or nothing if it is time to give up.
+    pub(crate) fn again(&mut self, now: Instant) -> Option<&Sealed> {
         if now >= self.give_up_at {
             return None;
         }
         self.interval = (self.interval * 9 / 5).min(MAX_INTERVAL);
-        Some(&self.bytes)
+        Some(&self.sealed)
     }
 }

@@ -8,12 +8,13 @@ use isthmus_wire::ike::IkeSpi;
 use zeroize::Zeroizing;
 
 use crate::algorithm::IkeSuite;
-use crate::channel::{Channel, Role};
+use crate::channel::{Channel, Role, Sealed};
 use crate::child::Child;
 use crate::connection::Connection;
 use crate::event::ChildId;
 use crate::exchange::create_child::ChildAttempt;
 use crate::exchange::rekey_ike::IkeAttempt;
+use crate::extension::Extensions;
 use crate::host::{Context, Host};
 use crate::keys::{IkeKeys, SpiPair};
 use crate::nat::{KEEPALIVE_INTERVAL, Path};
@@ -62,6 +63,8 @@ pub(crate) struct InitSent {
     /// The last message, as it enters AUTH.
     pub(crate) request: Vec<u8>,
     pub(crate) retransmission: Retransmission,
+    /// What we announce.
+    pub(crate) extensions: Extensions,
     /// Cookie and group retries so far.
     pub(crate) rounds: u32,
     /// The unauthenticated error that was received last.
@@ -224,21 +227,21 @@ impl IkeSa {
     }
 
     /// Sends a request for the first time and arms its retransmission.
-    pub(crate) fn send_request(&mut self, context: &mut Context<'_>, bytes: Vec<u8>) -> Retransmission {
+    pub(crate) fn send_request(&mut self, context: &mut Context<'_>, message: Sealed) -> Retransmission {
         let patience = context
             .connection
             .as_ref()
             .map_or(Duration::from_secs(4), |connection| connection.patience());
-        let retransmission = Retransmission::new(bytes.clone(), patience, context.now);
+        let retransmission = Retransmission::new(message.clone(), patience, context.now);
         let jitter = context.host.jitter();
         self.timers
             .set(Timer::Retransmit, retransmission.next_at(jitter, context.now));
-        self.send(context.host, bytes, context.now);
+        self.send(context.host, message, context.now);
         retransmission
     }
 
-    pub(crate) fn send(&mut self, host: &mut Host, bytes: Vec<u8>, now: Instant) {
-        host.send(&self.path, bytes);
+    pub(crate) fn send(&mut self, host: &mut Host, message: Sealed, now: Instant) {
+        host.send(&self.path, message);
         self.arm_keepalive(now);
     }
 

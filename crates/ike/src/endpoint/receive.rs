@@ -90,11 +90,20 @@ impl Endpoint {
         if header.exchange != ExchangeType::IKE_AUTH || header.flags.contains(IkeFlags::RESPONSE) {
             return;
         }
-        let Some(State::InitAnswered(init)) = self.sas.get(id).map(|sa| &sa.state) else {
+        let mut received = None;
+        self.sas.edit(id, |sa| {
+            if let State::InitAnswered(init) = &mut sa.state {
+                received = Some((
+                    init.suite,
+                    init.channel.receive(datagram.bytes, datagram.message, now),
+                ));
+            }
+        });
+        let Some((suite, received)) = received else {
             return;
         };
-        let parts = match init.channel.receive(datagram.bytes, datagram.message) {
-            Received::New(payloads) => Parts::sort(payloads),
+        let parts = match received {
+            Received::New(opened) => Parts::sort(opened.payloads),
             Received::Malformed(error) => Err(error),
             Received::Repeated(_) | Received::Ignored => return,
         };
@@ -103,7 +112,7 @@ impl Endpoint {
                 .values()
                 .find(|connection| {
                     connection.may_be_at(datagram.remote.ip())
-                        && ike_auth::is_meant(connection, &init.suite, parts)
+                        && ike_auth::is_meant(connection, &suite, parts)
                 })
                 .map(Connection::id)
         });
@@ -314,8 +323,9 @@ fn on_message_of(context: &mut Context<'_>, sa: &mut crate::sa::IkeSa, datagram:
         }
         State::AuthSent(auth) if is_response => ike_auth::on_response(context, sa, auth, datagram),
         State::Established(inner) => established::on_message(context, sa, inner, datagram),
-        State::Refused(channel) => {
-            if let Received::Repeated(response) = channel.receive(datagram.bytes, datagram.message) {
+        State::Refused(mut channel) => {
+            let received = channel.receive(datagram.bytes, datagram.message, context.now);
+            if let Received::Repeated(response) = received {
                 context
                     .host
                     .send_to(datagram.local_port, datagram.remote, response);

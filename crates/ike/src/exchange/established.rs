@@ -5,7 +5,7 @@ use std::time::Duration;
 use isthmus_wire::ike::{ExchangeType, IkeFlags, NotifyType, Payload, ProtocolId};
 
 use crate::channel::Received;
-use crate::error::{IkeError, Violation};
+use crate::error::IkeError;
 use crate::event::Event;
 use crate::exchange::{Datagram, Fate, create_child, informational, rekey_ike, request};
 use crate::host::{Context, GRACE};
@@ -43,8 +43,11 @@ fn on_request(
     established: &mut Established,
     datagram: &Datagram<'_>,
 ) -> Result<Fate, IkeError> {
-    let payloads = match established.channel.receive(datagram.bytes, datagram.message) {
-        Received::New(payloads) => Ok(payloads),
+    let payloads = match established
+        .channel
+        .receive(datagram.bytes, datagram.message, context.now)
+    {
+        Received::New(opened) => Ok(opened.payloads),
         Received::Malformed(error) => Err(error),
         Received::Repeated(response) => {
             context
@@ -65,7 +68,7 @@ fn on_request(
         Ok(payloads) => payloads,
         Err(error) => error.notify().map(Payload::Notify).into_iter().collect(),
     };
-    let response = established.channel.respond(exchange, datagram.bytes, &payloads)?;
+    let response = established.channel.respond(exchange, &payloads)?;
     context
         .host
         .send_to(datagram.local_port, datagram.remote, response);
@@ -139,11 +142,13 @@ fn on_response(
     if !expected {
         return Ok(Fate::Lives);
     }
-    let parts = match established.channel.open(datagram.bytes, datagram.message) {
-        Err(IkeError::Violation(Violation::Integrity)) => return Ok(Fate::Lives),
-        Err(error) => Err(error),
-        Ok(payloads) => Parts::sort(payloads),
+    let Some(opened) = established
+        .channel
+        .receive_response(datagram.bytes, datagram.message, context.now)
+    else {
+        return Ok(Fate::Lives);
     };
+    let parts = opened.and_then(|opened| Parts::sort(opened.payloads));
     established.last_heard = context.now;
     sa.timers.clear(Timer::Retransmit);
     let Some(outstanding) = established.outstanding.take() else {

@@ -85,7 +85,7 @@ pub(crate) fn start(
 pub(crate) fn on_response(
     context: &mut Context<'_>,
     sa: &mut IkeSa,
-    auth: Box<AuthSent>,
+    mut auth: Box<AuthSent>,
     datagram: &Datagram<'_>,
 ) {
     let header = &datagram.message.header;
@@ -93,14 +93,14 @@ pub(crate) fn on_response(
         sa.state = State::AuthSent(auth);
         return;
     }
-    let parts = match auth.channel.open(datagram.bytes, datagram.message) {
-        Ok(payloads) => Parts::sort(payloads),
-        Err(IkeError::Malformed(error)) => Err(IkeError::Malformed(error)),
-        Err(_) => {
-            sa.state = State::AuthSent(auth);
-            return;
-        }
+    let Some(opened) = auth
+        .channel
+        .receive_response(datagram.bytes, datagram.message, context.now)
+    else {
+        sa.state = State::AuthSent(auth);
+        return;
     };
+    let parts = opened.and_then(|opened| Parts::sort(opened.payloads));
     sa.timers.clear(Timer::Retransmit);
     match parts.and_then(|parts| verify_responder(context, &auth, &parts).map(|()| parts)) {
         Ok(parts) => establish_as_initiator(context, sa, *auth, parts),
@@ -161,7 +161,7 @@ pub(crate) fn respond(
             context.complain(error.down_reason(), detail);
             let mut channel = init.channel;
             let payloads: Vec<Payload> = error.notify().map(Payload::Notify).into_iter().collect();
-            sa.state = match channel.respond(ExchangeType::IKE_AUTH, datagram.bytes, &payloads) {
+            sa.state = match channel.respond(ExchangeType::IKE_AUTH, &payloads) {
                 Ok(response) => {
                     context
                         .host
@@ -373,10 +373,7 @@ fn establish_as_responder(
     }
     sa.timers.clear(Timer::HalfOpen);
     sa.arm_lifetime(context);
-    match established
-        .channel
-        .respond(ExchangeType::IKE_AUTH, datagram.bytes, &payloads)
-    {
+    match established.channel.respond(ExchangeType::IKE_AUTH, &payloads) {
         Ok(response) => {
             context
                 .host
@@ -412,13 +409,14 @@ fn answer_child(
 }
 
 fn established(
-    channel: Channel,
+    mut channel: Channel,
     suite: IkeSuite,
     keys: &IkeKeys,
     nonces: &Nonces<'_>,
     begun_by: Role,
     now: Instant,
 ) -> Established {
+    channel.trust();
     Established {
         channel,
         suite,

@@ -16,6 +16,7 @@ use crate::connection::Connection;
 use crate::endpoint::{IKE_PORT, NAT_PORT};
 use crate::error::{IkeError, Mismatch, Violation};
 use crate::exchange::{Datagram, ike_auth};
+use crate::extension::Extensions;
 use crate::host::{Context, Host};
 use crate::keys::{Nonces, SpiPair, first_seed, ike_keys};
 use crate::nat::{self, NatStatus, Path};
@@ -50,6 +51,7 @@ pub(crate) fn start(context: &mut Context<'_>) -> Result<IkeSa, IkeError> {
         .ok_or(IkeError::Internal("there is no IKE proposal with a group"))?;
     let proposals = config.ike_proposals.clone();
     let forced = config.force_encapsulation;
+    let extensions = Extensions::offered(config);
     let dh = generate(group)?;
     let (id, local_spi) = context.host.new_sa();
     let mut sa = IkeSa {
@@ -75,7 +77,8 @@ pub(crate) fn start(context: &mut Context<'_>) -> Result<IkeSa, IkeError> {
         nonce: context.host.nonce(),
         cookie: None,
         request: Vec::new(),
-        retransmission: Retransmission::new(Vec::new(), PATIENCE, context.now),
+        retransmission: Retransmission::new(Vec::new().into(), PATIENCE, context.now),
+        extensions,
         rounds: 0,
         refused_with: None,
     };
@@ -127,10 +130,9 @@ pub(crate) fn respond(
     let ke = required(parts.ke, PayloadType::KE)?;
     let nonce_initiator = required(parts.nonce, PayloadType::NONCE)?;
     let found = candidates.iter().find_map(|connection| {
-        choose_ike(&connection.config.ike_proposals, &offered)
-            .map(|chosen| (chosen, connection.config.force_encapsulation))
+        choose_ike(&connection.config.ike_proposals, &offered).map(|chosen| (chosen, &connection.config))
     });
-    let Some((chosen, forced)) = found else {
+    let Some((chosen, config)) = found else {
         let mut ours = String::new();
         for connection in candidates.iter_mut() {
             ours = describe(&offer_ike(&connection.config.ike_proposals, None));
@@ -145,6 +147,8 @@ pub(crate) fn respond(
     if ke.method != group_id(chosen.suite.dh) {
         return Err(IkeError::Mismatch(Mismatch::Group(chosen.suite.dh)));
     }
+    let forced = config.force_encapsulation;
+    let extensions = Extensions::offered(config).agreed(&parts.notifies);
     let dh = generate(chosen.suite.dh)?;
     let secret = dh
         .agree(&ke.data)
@@ -155,29 +159,24 @@ pub(crate) fn respond(
         initiator: header.initiator_spi,
         responder: local_spi,
     };
-    let built = answer(
-        host,
-        datagram,
-        &parts.notifies,
-        spis,
-        forced,
-        &[
-            Payload::Sa(vec![chosen.answer]),
-            Payload::Ke(KePayload {
-                method: ke.method,
-                data: dh.public().to_vec(),
-            }),
-            Payload::Nonce(nonce_responder.clone()),
-        ],
-    );
-    let (nat, response) = built;
+    let mut payloads = vec![
+        Payload::Sa(vec![chosen.answer]),
+        Payload::Ke(KePayload {
+            method: ke.method,
+            data: dh.public().to_vec(),
+        }),
+        Payload::Nonce(nonce_responder.clone()),
+    ];
+    payloads.extend(extensions.notifies());
+    let (nat, response) = answer(host, datagram, &parts.notifies, spis, forced, payloads);
     let nonces = Nonces {
         initiator: &nonce_initiator,
         responder: &nonce_responder,
     };
     let seed = first_seed(chosen.suite.prf, &nonces, &secret);
     let made = ike_keys(&chosen.suite, &seed, &nonces, spis).and_then(|keys| {
-        let channel = Channel::new(Role::Responder, spis, &chosen.suite, &keys, 1)?;
+        let mut channel = Channel::new(Role::Responder, spis, &chosen.suite, &keys, 1)?;
+        channel.set_datagram_limit(extensions.datagram_limit(datagram.remote));
         Ok((keys, channel))
     });
     let (keys, channel) = match made {
@@ -231,7 +230,7 @@ fn answer(
     received: &[NotifyPayload],
     spis: SpiPair,
     forced: bool,
-    payloads: &[Payload],
+    mut payloads: Vec<Payload>,
 ) -> (NatStatus, Vec<u8>) {
     let local = SocketAddr::new(host.local, datagram.local_port);
     // The initiator's hashes were made before it knew our SPI.
@@ -243,7 +242,6 @@ fn answer(
         forced,
         ..nat::detect(received, asked, local, datagram.remote)
     };
-    let mut payloads = payloads.to_vec();
     payloads.extend(nat::notifies(spis, local, datagram.remote, forced));
     let header = IkeHeader {
         responder_spi: spis.responder,
@@ -279,6 +277,7 @@ fn send(context: &mut Context<'_>, sa: &mut IkeSa, mut init: InitSent) {
         sa.path.remote,
         sa.path.nat.forced,
     ));
+    payloads.extend(init.extensions.notifies());
     init.request = encode_message(
         IkeHeader {
             initiator_spi: sa.local_spi,
@@ -292,7 +291,7 @@ fn send(context: &mut Context<'_>, sa: &mut IkeSa, mut init: InitSent) {
         },
         &payloads,
     );
-    init.retransmission = Retransmission::new(init.request.clone(), PATIENCE, context.now);
+    init.retransmission = Retransmission::new(init.request.clone().into(), PATIENCE, context.now);
     let jitter = context.host.jitter();
     sa.timers.set(
         Timer::Retransmit,
@@ -394,7 +393,9 @@ fn accept(
     };
     let seed = first_seed(suite.prf, &nonces, &secret);
     let keys = ike_keys(&suite, &seed, &nonces, spis)?;
-    let channel = Channel::new(Role::Initiator, spis, &suite, &keys, 1)?;
+    let mut channel = Channel::new(Role::Initiator, spis, &suite, &keys, 1)?;
+    let extensions = init.extensions.agreed(&parts.notifies);
+    channel.set_datagram_limit(extensions.datagram_limit(datagram.remote));
     let local = SocketAddr::new(context.host.local, sa.path.local_port);
     sa.path.nat = NatStatus {
         forced: sa.path.nat.forced,

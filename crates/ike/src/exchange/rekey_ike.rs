@@ -334,7 +334,9 @@ fn successor(
     };
     let seed = rekey_seed(established.suite.prf, &established.derive, nonces, secret);
     let keys = ike_keys(&suite, &seed, nonces, spis)?;
-    let channel = Channel::new(ends.role, spis, &suite, &keys, 0)?;
+    let mut channel = Channel::new(ends.role, spis, &suite, &keys, 0)?;
+    channel.set_datagram_limit(established.channel.datagram_limit());
+    channel.trust();
     let mut new = IkeSa {
         id: ends.id,
         role: ends.role,

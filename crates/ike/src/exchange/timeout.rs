@@ -23,6 +23,7 @@ pub(crate) fn handle(context: &mut Context<'_>, sa: &mut IkeSa) {
     }
     if let Some(mut established) = sa.take_established() {
         let now = context.now;
+        established.channel.forget_stale_fragments(now);
         for child in &mut established.children {
             child.handle_timeout(now);
         }
@@ -155,14 +156,13 @@ fn check_liveness(context: &mut Context<'_>, sa: &mut IkeSa, established: &mut E
 
 /// Sends the request again and waits on, or says that time is over.
 fn again(context: &mut Context<'_>, sa: &mut IkeSa, retransmission: &mut Retransmission) -> bool {
-    let Some(bytes) = retransmission.again(context.now) else {
+    let Some(message) = retransmission.again(context.now).cloned() else {
         return false;
     };
-    let bytes = bytes.to_vec();
     let jitter = context.host.jitter();
     sa.timers
         .set(Timer::Retransmit, retransmission.next_at(jitter, context.now));
-    sa.send(context.host, bytes, context.now);
+    sa.send(context.host, message, context.now);
     true
 }
 

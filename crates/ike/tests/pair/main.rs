@@ -4,6 +4,7 @@
 mod configuration;
 mod establish;
 mod faults;
+mod fragments;
 mod hostile;
 mod liveness;
 mod mismatch;

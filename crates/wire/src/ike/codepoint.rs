@@ -107,6 +107,20 @@ codepoints! {
         KE = 4,
         /// Extended sequence numbers.
         ESN = 5,
+        /// First key exchange beside that of [`TransformType::KE`] (RFC 9370).
+        ADDKE1 = 6,
+        /// The second.
+        ADDKE2 = 7,
+        /// The third.
+        ADDKE3 = 8,
+        /// The fourth.
+        ADDKE4 = 9,
+        /// The fifth.
+        ADDKE5 = 10,
+        /// The sixth.
+        ADDKE6 = 11,
+        /// The seventh.
+        ADDKE7 = 12,
     }
     /// Authentication method (RFC 7296 section 3.8).
     AuthMethod(u8) {
@@ -175,6 +189,8 @@ codepoints! {
         TEMPORARY_FAILURE = 43,
         /// The Child SA to act on does not exist.
         CHILD_SA_NOT_FOUND = 44,
+        /// What the request refers to is not there any more (RFC 9370).
+        STATE_NOT_FOUND = 47,
         /// This is the only IKE SA between the two identities.
         INITIAL_CONTACT = 16384,
         /// Window size of the sender.
@@ -199,12 +215,18 @@ codepoints! {
         NON_FIRST_FRAGMENTS_ALSO = 16395,
         /// Mobility is supported (RFC 4555).
         MOBIKE_SUPPORTED = 16396,
+        /// Seconds after which the initiator must authenticate anew (RFC 4478).
+        AUTH_LIFETIME = 16403,
         /// Childless initiation is supported (RFC 6023).
         CHILDLESS_IKEV2_SUPPORTED = 16418,
         /// Fragmentation is supported (RFC 7383).
         IKEV2_FRAGMENTATION_SUPPORTED = 16430,
         /// Hash algorithms for signatures (RFC 7427).
         SIGNATURE_HASH_ALGORITHMS = 16431,
+        /// IKE_INTERMEDIATE is supported (RFC 9242).
+        INTERMEDIATE_EXCHANGE_SUPPORTED = 16438,
+        /// Links the exchanges that make one SA with several key exchanges (RFC 9370).
+        ADDITIONAL_KEY_EXCHANGE = 16441,
     }
 }
 
@@ -252,6 +274,8 @@ impl TransformId {
     pub const AUTH_HMAC_SHA2_512_256: Self = Self(14);
     /// Key exchange: none.
     pub const KE_NONE: Self = Self(0);
+    /// Key exchange: ML-KEM-768.
+    pub const KE_ML_KEM_768: Self = Self(36);
     /// Sequence numbers of 32 bits.
     pub const ESN_NO: Self = Self(0);
     /// Extended sequence numbers of 64 bits.

@@ -12,6 +12,8 @@ use super::{
 
 /// Bytes of the header that each payload begins with.
 pub const GENERIC_HEADER_LEN: usize = 4;
+/// Bytes of the fragment number that an SKF payload has beside.
+pub const FRAGMENT_NUMBER_LEN: usize = 4;
 const CRITICAL: u8 = 0x80;
 /// Nonces are 16 to 256 bytes (RFC 7296 section 3.9).
 const NONCE_LEN: std::ops::RangeInclusive<usize> = 16..=256;
@@ -61,10 +63,21 @@ pub struct RawPayload {
 pub struct EncryptedPlace {
     /// [`PayloadType::SK`], or [`PayloadType::SKF`] (RFC 7383).
     pub payload_type: PayloadType,
-    /// Type of the first payload inside.
+    /// Type of the first payload inside; in all fragments but the first it says nothing.
     pub first_inside: PayloadType,
-    /// The body: for SK the IV, the ciphertext and the ICV. All bytes before it are authenticated with it.
+    /// Which fragment of its message an SKF payload is; none for SK.
+    pub fragment: Option<FragmentNumber>,
+    /// The IV, the ciphertext and the ICV. All bytes before it are authenticated with it.
     pub body: Range<usize>,
+}
+
+/// Place of a fragment in its message (RFC 7383 section 2.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FragmentNumber {
+    /// From one on.
+    pub number: u16,
+    /// Number of fragments, at least [`FragmentNumber::number`].
+    pub total: u16,
 }
 
 /// A message as it came.
@@ -106,9 +119,16 @@ impl Message {
                 if !cursor.is_empty() {
                     return Err(DecodeError::TrailingBytes(Element::Encrypted));
                 }
+                let (fragment, content) = if current == PayloadType::SKF {
+                    let (fragment, rest) = take_fragment_number(content)?;
+                    (Some(fragment), rest)
+                } else {
+                    (None, content)
+                };
                 encrypted = Some(EncryptedPlace {
                     payload_type: current,
                     first_inside: following,
+                    fragment,
                     body: bytes.len() - content.len()..bytes.len(),
                 });
                 break;
@@ -192,6 +212,12 @@ pub fn encode_generic_header(next: PayloadType, body_len: usize, out: &mut Vec<u
     out.extend_from_slice(&length_u16(GENERIC_HEADER_LEN + body_len));
 }
 
+/// Appends the fragment number that an SKF payload's body begins with.
+pub fn encode_fragment_number(fragment: FragmentNumber, out: &mut Vec<u8>) {
+    out.extend_from_slice(&fragment.number.to_be_bytes());
+    out.extend_from_slice(&fragment.total.to_be_bytes());
+}
+
 /// Writes a message in clear. The header's `next_payload` and `length` are filled in.
 pub fn encode_message(header: IkeHeader, payloads: &[Payload]) -> Vec<u8> {
     let mut chain = Vec::new();
@@ -239,6 +265,18 @@ impl Payload {
             Self::TsInitiator(selectors) | Self::TsResponder(selectors) => encode_selectors(selectors, out),
         }
     }
+}
+
+fn take_fragment_number(content: &[u8]) -> Result<(FragmentNumber, &[u8]), DecodeError> {
+    let mut cursor = Cursor::new(content, Element::Encrypted);
+    let fragment = FragmentNumber {
+        number: cursor.u16()?,
+        total: cursor.u16()?,
+    };
+    if fragment.number == 0 || fragment.number > fragment.total {
+        return Err(DecodeError::Malformed(Element::Encrypted));
+    }
+    Ok((fragment, cursor.rest()))
 }
 
 fn take_payload<'a>(cursor: &mut Cursor<'a>) -> Result<(PayloadType, bool, &'a [u8]), DecodeError> {

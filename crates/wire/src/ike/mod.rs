@@ -29,8 +29,8 @@ pub use header::{HEADER_LEN, IkeFlags, IkeHeader, IkeSpi, VERSION_2};
 pub use identification::Identification;
 pub use key_exchange::KePayload;
 pub use message::{
-    EncryptedPlace, GENERIC_HEADER_LEN, Message, Payload, RawPayload, decode_chain, encode_chain,
-    encode_generic_header, encode_message,
+    EncryptedPlace, FRAGMENT_NUMBER_LEN, FragmentNumber, GENERIC_HEADER_LEN, Message, Payload, RawPayload,
+    decode_chain, encode_chain, encode_fragment_number, encode_generic_header, encode_message,
 };
 pub use notify::NotifyPayload;
 pub use proposal::{Attribute, Proposal, Transform};

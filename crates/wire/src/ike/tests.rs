@@ -183,11 +183,62 @@ fn tells_the_place_of_an_encrypted_payload() {
         Some(EncryptedPlace {
             payload_type: PayloadType::SK,
             first_inside: PayloadType::IDI,
+            fragment: None,
             body: 32..42,
         })
     );
     for len in 0..bytes.len() {
         assert!(Message::decode(&bytes[..len]).is_err());
+    }
+}
+
+fn fragment(number: u16, total: u16, body_len: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    IkeHeader {
+        next_payload: PayloadType::SKF,
+        length: u32::try_from(28 + 4 + FRAGMENT_NUMBER_LEN + body_len).unwrap(),
+        ..header(ExchangeType::IKE_AUTH)
+    }
+    .encode(&mut bytes);
+    encode_generic_header(PayloadType::IDI, FRAGMENT_NUMBER_LEN + body_len, &mut bytes);
+    encode_fragment_number(FragmentNumber { number, total }, &mut bytes);
+    bytes.extend_from_slice(&vec![3; body_len]);
+    bytes
+}
+
+#[test]
+fn tells_the_number_of_a_fragment_and_the_place_of_its_body() {
+    let bytes = fragment(2, 3, 10);
+    assert_eq!(
+        Message::decode(&bytes).unwrap().encrypted,
+        Some(EncryptedPlace {
+            payload_type: PayloadType::SKF,
+            first_inside: PayloadType::IDI,
+            fragment: Some(FragmentNumber { number: 2, total: 3 }),
+            body: 36..46,
+        })
+    );
+    for len in 0..bytes.len() {
+        assert!(Message::decode(&bytes[..len]).is_err());
+    }
+    let mut short = fragment(1, 1, 0);
+    short.truncate(34);
+    short[24..28].copy_from_slice(&34u32.to_be_bytes());
+    short[30..32].copy_from_slice(&6u16.to_be_bytes());
+    assert_eq!(
+        Message::decode(&short),
+        Err(DecodeError::Truncated(Element::Encrypted))
+    );
+}
+
+#[test]
+fn fragment_numbers_that_cannot_be_are_refused() {
+    for (number, total) in [(0, 0), (0, 3), (4, 3), (1, 0)] {
+        assert_eq!(
+            Message::decode(&fragment(number, total, 10)),
+            Err(DecodeError::Malformed(Element::Encrypted)),
+            "{number} of {total}"
+        );
     }
 }
 

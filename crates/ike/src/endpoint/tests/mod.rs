@@ -154,7 +154,7 @@ impl Ends {
     fn ask(&mut self, exchange: ExchangeType, payloads: &[Payload]) -> Vec<Payload> {
         let channel = &mut only_established(&mut self.left).channel;
         let (_, request) = channel.request(exchange, payloads).unwrap();
-        let answer = self.answer_to(&request).expect("an answer");
+        let answer = self.answer_to(&request.0[0]).expect("an answer");
         let message = Message::decode(&answer).unwrap();
         only_established(&mut self.left)
             .channel

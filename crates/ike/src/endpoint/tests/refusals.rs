@@ -88,14 +88,14 @@ fn an_unknown_critical_payload_in_the_authentication_is_refused() {
     let mut payloads = reader.open(&real, &Message::decode(&real).unwrap()).unwrap();
     payloads.push(unknown(true));
     let (_, request) = writer.request(ExchangeType::IKE_AUTH, &payloads).unwrap();
-    let answer = ends.answer_to(&request).expect("an answer");
+    let answer = ends.answer_to(&request.0[0]).expect("an answer");
     let answered = writer.open(&answer, &Message::decode(&answer).unwrap()).unwrap();
     assert_eq!(answered, unsupported());
     assert!(only_sa(&mut ends.right).established().is_none());
     assert_eq!(installed(&mut ends.right), 0);
     // Nothing more is accepted with these keys.
     let (_, more) = writer.request(ExchangeType::INFORMATIONAL, &[]).unwrap();
-    assert_eq!(ends.answer_to(&more), None);
+    assert_eq!(ends.answer_to(&more.0[0]), None);
 }
 
 #[test]
