@@ -120,6 +120,37 @@ impl Sealer {
     /// # Errors
     /// [`SealError`] if `iv` or `icv` has not the suite's length, or `data` is no multiple of its block length.
     pub fn seal(&self, aad: &[u8], iv: &[u8], data: &mut [u8], icv: &mut [u8]) -> Result<(), SealError> {
+        self.seal_with_tail(aad, iv, data, &[], icv)
+    }
+
+    /// As [`Sealer::seal`] for an ESP packet with a 64-bit sequence number (RFC 4303 section 2.2.1), whose high half
+    /// is authenticated but not sent. `header` is the SPI and the low half.
+    ///
+    /// # Errors
+    /// As [`Sealer::seal`].
+    pub fn seal_extended(
+        &self,
+        header: &[u8; 8],
+        high: u32,
+        iv: &[u8],
+        data: &mut [u8],
+        icv: &mut [u8],
+    ) -> Result<(), SealError> {
+        let high = high.to_be_bytes();
+        match &self.state {
+            SealState::Aead(_) => self.seal(&extended_header(header, high), iv, data, icv),
+            SealState::Block { .. } => self.seal_with_tail(header, iv, data, &high, icv),
+        }
+    }
+
+    fn seal_with_tail(
+        &self,
+        aad: &[u8],
+        iv: &[u8],
+        data: &mut [u8],
+        tail: &[u8],
+        icv: &mut [u8],
+    ) -> Result<(), SealError> {
         if icv.len() != self.suite.icv_len() {
             return Err(SealError);
         }
@@ -135,7 +166,7 @@ impl Sealer {
             }
             SealState::Block { cipher, mac, .. } => {
                 cipher.encrypt(iv, data)?;
-                mac.sign(&[aad, iv, data], icv);
+                mac.sign(&[aad, iv, data, tail], icv);
                 Ok(())
             }
         }
@@ -169,6 +200,36 @@ impl Opener {
     /// # Errors
     /// [`OpenError`] if the check fails or a length does not fit; `data` is then unspecified and must not be used.
     pub fn open(&self, aad: &[u8], iv: &[u8], data: &mut [u8], icv: &[u8]) -> Result<(), OpenError> {
+        self.open_with_tail(aad, iv, data, &[], icv)
+    }
+
+    /// As [`Opener::open`] for an ESP packet that [`Sealer::seal_extended`] made.
+    ///
+    /// # Errors
+    /// As [`Opener::open`].
+    pub fn open_extended(
+        &self,
+        header: &[u8; 8],
+        high: u32,
+        iv: &[u8],
+        data: &mut [u8],
+        icv: &[u8],
+    ) -> Result<(), OpenError> {
+        let high = high.to_be_bytes();
+        match &self.state {
+            OpenState::Aead(_) => self.open(&extended_header(header, high), iv, data, icv),
+            OpenState::Block { .. } => self.open_with_tail(header, iv, data, &high, icv),
+        }
+    }
+
+    fn open_with_tail(
+        &self,
+        aad: &[u8],
+        iv: &[u8],
+        data: &mut [u8],
+        tail: &[u8],
+        icv: &[u8],
+    ) -> Result<(), OpenError> {
         if icv.len() != self.suite.icv_len() {
             return Err(OpenError);
         }
@@ -181,7 +242,7 @@ impl Opener {
                 Ok(())
             }
             OpenState::Block { cipher, mac } => {
-                mac.verify(&[aad, iv, data], icv)?;
+                mac.verify(&[aad, iv, data, tail], icv)?;
                 cipher.decrypt(iv, data)
             }
         }
@@ -216,6 +277,15 @@ impl Opener {
             }
         }
     }
+}
+
+/// What an AEAD authenticates of an ESP packet with a 64-bit sequence number: SPI, high half, low half (RFC 4106
+/// section 5).
+const fn extended_header(header: &[u8; 8], high: [u8; 4]) -> [u8; 12] {
+    [
+        header[0], header[1], header[2], header[3], high[0], high[1], high[2], high[3], header[4], header[5],
+        header[6], header[7],
+    ]
 }
 
 impl AeadKey {

@@ -33,8 +33,12 @@ drop_reasons! {
     BadTrailer = "bad_trailer",
     /// Inbound: marked "congestion experienced" on the way though the inner packet does not take part in ECN (RFC 6040).
     Congestion = "congestion",
+    /// Inbound: sent only to hide when there is traffic (RFC 4303 section 2.6). Nothing is lost.
+    Dummy = "dummy",
     /// Inbound: the integrity check failed.
     IntegrityFailed = "integrity_failed",
+    /// Either way: the SA has carried as many bytes or packets as it may.
+    LifetimeExpired = "lifetime_expired",
     /// Inbound: too short for the SA's suite, or neither ESP, IKE nor a keepalive.
     MalformedEsp = "malformed_esp",
     /// Outbound: not an IP packet.

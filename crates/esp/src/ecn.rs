@@ -1,14 +1,19 @@
 //! Explicit congestion notification through a tunnel (RFC 6040, normal mode).
 
+use isthmus_types::DscpPolicy;
+
 const ECN_MASK: u8 = 0b11;
 const NOT_ECT: u8 = 0b00;
 const ECT_1: u8 = 0b01;
 const ECT_0: u8 = 0b10;
 const CE: u8 = 0b11;
 
-/// Outer traffic class of a packet with `inner` class: DSCP and ECN are copied (section 4.1).
-pub const fn encapsulate(inner: u8) -> u8 {
-    inner
+/// Outer traffic class of a packet with `inner` class: ECN is copied (section 4.1), DSCP as the policy says.
+pub const fn encapsulate(inner: u8, dscp: DscpPolicy) -> u8 {
+    match dscp {
+        DscpPolicy::Clear => inner & ECN_MASK,
+        DscpPolicy::Copy => inner,
+    }
 }
 
 /// Inner traffic class of a packet that arrived with `outer` class (section 4.2). The DSCP is kept as it was inside.
@@ -25,6 +30,12 @@ pub const fn decapsulate(inner: u8, outer: u8) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_class_goes_out_if_it_may_and_the_congestion_bits_always() {
+        assert_eq!(encapsulate(0xb8 | ECT_0, DscpPolicy::Copy), 0xb8 | ECT_0);
+        assert_eq!(encapsulate(0xb8 | CE, DscpPolicy::Clear), CE);
+    }
 
     #[test]
     fn follows_the_table_of_rfc_6040_section_4_2() {

@@ -12,6 +12,12 @@ use crate::drop_reason::DropReason;
 use crate::ecn;
 use crate::replay::ReplayWindow;
 use crate::selector::{Flow, Selectors};
+use crate::sequence::{Lifetime, SequenceNumbers};
+
+/// Failed integrity checks in a row after which a packet is also tried with the next high half of its sequence number.
+const FAILURES_BEFORE_RESYNC: u32 = 16;
+/// Longest packet that is tried twice.
+const MAX_RESYNC_LEN: usize = 2048;
 
 /// One inbound SA.
 pub struct InboundSa {
@@ -19,6 +25,12 @@ pub struct InboundSa {
     opener: Opener,
     window: ReplayWindow,
     selectors: Selectors,
+    numbers: SequenceNumbers,
+    lifetime: Lifetime,
+    packets: u64,
+    bytes: u64,
+    // Integrity failures since the last authentic packet.
+    failures: u32,
 }
 
 /// What an authentic ESP packet held.
@@ -45,7 +57,8 @@ pub struct Arrival {
 }
 
 impl InboundSa {
-    /// An SA that has received nothing, with the SPI that we chose and a replay window of `window` packets.
+    /// An SA that has received nothing, with the SPI that we chose, a replay window of `window` packets, short sequence
+    /// numbers and no other limits than theirs and the cipher's.
     ///
     /// # Errors
     /// [`SuiteError`] if the keys do not fit the suite.
@@ -56,17 +69,43 @@ impl InboundSa {
         selectors: Selectors,
         window: u32,
     ) -> Result<Self, SuiteError> {
+        let numbers = SequenceNumbers::Short;
         Ok(Self {
             spi,
             opener: Opener::new(suite, keys)?,
             window: ReplayWindow::new(window),
             selectors,
+            numbers,
+            lifetime: Lifetime::new(suite, numbers, None, None).of_receiver(),
+            packets: 0,
+            bytes: 0,
+            failures: 0,
         })
+    }
+
+    /// The same with sequence numbers of another width and another lifetime.
+    #[must_use]
+    pub fn with_limits(self, numbers: SequenceNumbers, lifetime: Lifetime) -> Self {
+        Self {
+            numbers,
+            lifetime: lifetime.of_receiver(),
+            ..self
+        }
     }
 
     /// The SPI.
     pub const fn spi(&self) -> u32 {
         self.spi
+    }
+
+    /// Whether so much of the lifetime is used that a new SA should be negotiated.
+    pub const fn nears_exhaustion(&self) -> bool {
+        self.lifetime.is_soft_passed(self.packets, self.bytes)
+    }
+
+    /// Whether it will open nothing more.
+    pub const fn is_exhausted(&self) -> bool {
+        self.lifetime.is_hard_passed(self.packets, self.bytes)
     }
 
     /// Opens `packet` in place. `traffic_class` is that of the outer header.
@@ -84,15 +123,19 @@ impl InboundSa {
         if sealed < ESP_TRAILER_LEN || sealed % suite.esp_alignment() != 0 {
             return Err(DropReason::MalformedEsp);
         }
-        let sequence = u64::from(header.sequence);
+        let sequence = match self.numbers {
+            SequenceNumbers::Extended => self.window.expand(header.sequence),
+            SequenceNumbers::Short => u64::from(header.sequence),
+        };
         self.window.check(sequence).map_err(|_| DropReason::Replayed)?;
-        let (aad, rest) = packet.split_at_mut(ESP_HEADER_LEN);
-        let (iv, rest) = rest.split_at_mut(suite.iv_len());
-        let (plaintext, icv) = rest.split_at_mut(sealed);
-        self.opener
-            .open(aad, iv, plaintext, icv)
-            .map_err(|_| DropReason::IntegrityFailed)?;
+        if self.is_exhausted() {
+            return Err(DropReason::LifetimeExpired);
+        }
+        let sequence = self.authenticate(packet, sealed, sequence)?;
         let newest = self.window.mark(sequence).map_err(|_| DropReason::Replayed)?;
+        self.packets += 1;
+        self.bytes += sealed as u64;
+        let plaintext = &mut packet[offset..offset + sealed];
         let (inner_len, next_header) = esp::read_trailer(plaintext).map_err(|_| DropReason::BadTrailer)?;
         if next_header == ip::NO_NEXT_HEADER {
             return Ok(Arrival {
@@ -105,6 +148,55 @@ impl InboundSa {
             opened: Opened::Inner { offset, header },
             newest,
         })
+    }
+
+    /// Verifies and decrypts; returns the sequence number that was authenticated.
+    fn authenticate(&mut self, packet: &mut [u8], sealed: usize, sequence: u64) -> Result<u64, DropReason> {
+        let lost_track = self.failures >= FAILURES_BEFORE_RESYNC
+            && self.numbers == SequenceNumbers::Extended
+            && sequence > self.window.top()
+            && packet.len() <= MAX_RESYNC_LEN;
+        let opened = if lost_track {
+            self.decrypt_twice(packet, sealed, sequence)
+        } else {
+            self.decrypt(packet, sealed, sequence).map(|()| sequence)
+        };
+        match opened {
+            Ok(_) => self.failures = 0,
+            Err(_) => self.failures = self.failures.saturating_add(1),
+        }
+        opened
+    }
+
+    fn decrypt(&self, packet: &mut [u8], sealed: usize, sequence: u64) -> Result<(), DropReason> {
+        let suite = self.opener.suite();
+        let (header, rest) = packet
+            .split_first_chunk_mut::<ESP_HEADER_LEN>()
+            .ok_or(DropReason::MalformedEsp)?;
+        let (iv, rest) = rest.split_at_mut(suite.iv_len());
+        let (plaintext, icv) = rest.split_at_mut(sealed);
+        match self.numbers {
+            SequenceNumbers::Extended => {
+                let high = (sequence >> 32) as u32;
+                self.opener.open_extended(header, high, iv, plaintext, icv)
+            }
+            SequenceNumbers::Short => self.opener.open(header, iv, plaintext, icv),
+        }
+        .map_err(|_| DropReason::IntegrityFailed)
+    }
+
+    /// After a loss of most of 2^32 packets in a row the high half is one more than it seems (RFC 4303 appendix A3).
+    #[cold]
+    fn decrypt_twice(&self, packet: &mut [u8], sealed: usize, sequence: u64) -> Result<u64, DropReason> {
+        let mut copy = [0; MAX_RESYNC_LEN];
+        let copy = &mut copy[..packet.len()];
+        copy.copy_from_slice(packet);
+        if self.decrypt(packet, sealed, sequence).is_ok() {
+            return Ok(sequence);
+        }
+        packet.copy_from_slice(copy);
+        let next = sequence.wrapping_add(1 << 32);
+        self.decrypt(packet, sealed, next).map(|()| next)
     }
 
     fn admit(&self, inner: &mut [u8], next_header: u8, outer_class: u8) -> Result<IpHeader, DropReason> {

@@ -5,30 +5,46 @@ use isthmus_crypto::suite::{CipherSuite, KeyMaterial, SuiteError};
 use isthmus_wire::esp::{self, ESP_HEADER_LEN, ESP_TRAILER_LEN, EspHeader};
 
 use crate::drop_reason::DropReason;
-
-/// The last sequence number that an SA without extended sequence numbers may use.
-const LAST_SEQUENCE: u64 = u32::MAX as u64;
-/// Where a new SA should be negotiated: three quarters of the sequence numbers.
-const SOFT_SEQUENCE: u64 = LAST_SEQUENCE / 4 * 3;
+use crate::sequence::{Lifetime, SequenceNumbers};
 
 /// One outbound SA. Its owner alone counts sequence numbers, so none is ever used twice.
 pub struct OutboundSa {
     spi: u32,
     sealer: Sealer,
+    numbers: SequenceNumbers,
+    lifetime: Lifetime,
     last_sequence: u64,
+    packets: u64,
+    bytes: u64,
 }
 
 impl OutboundSa {
-    /// An SA that has sent nothing, with the SPI that the peer chose.
+    /// An SA that has sent nothing, with the SPI that the peer chose, short sequence numbers and no other limits than
+    /// theirs and the cipher's.
     ///
     /// # Errors
     /// [`SuiteError`] if the keys do not fit the suite.
     pub fn new(spi: u32, suite: CipherSuite, keys: &KeyMaterial) -> Result<Self, SuiteError> {
+        let numbers = SequenceNumbers::Short;
         Ok(Self {
             spi,
             sealer: Sealer::new(suite, keys)?,
+            numbers,
+            lifetime: Lifetime::new(suite, numbers, None, None),
             last_sequence: 0,
+            packets: 0,
+            bytes: 0,
         })
+    }
+
+    /// The same with sequence numbers of another width and another lifetime.
+    #[must_use]
+    pub fn with_limits(self, numbers: SequenceNumbers, lifetime: Lifetime) -> Self {
+        Self {
+            numbers,
+            lifetime,
+            ..self
+        }
     }
 
     /// The SPI.
@@ -55,14 +71,17 @@ impl OutboundSa {
     /// inner packet at [`OutboundSa::payload_offset`].
     ///
     /// # Errors
-    /// [`DropReason::SequenceExhausted`] before a sequence number would repeat; [`DropReason::MalformedInner`] if the
-    /// lengths do not fit.
+    /// [`DropReason::SequenceExhausted`] before a sequence number would repeat; [`DropReason::LifetimeExpired`] after
+    /// the lifetime; [`DropReason::MalformedInner`] if the lengths do not fit.
     pub fn seal(&mut self, packet: &mut [u8], inner_len: usize, next_header: u8) -> Result<(), DropReason> {
         if packet.len() != self.sealed_len(inner_len) {
             return Err(DropReason::MalformedInner);
         }
-        if self.last_sequence >= LAST_SEQUENCE {
+        if self.last_sequence >= self.numbers.last() {
             return Err(DropReason::SequenceExhausted);
+        }
+        if self.lifetime.is_hard_passed(self.packets, self.bytes) {
+            return Err(DropReason::LifetimeExpired);
         }
         let sequence = self.last_sequence + 1;
         let suite = self.sealer.suite();
@@ -78,25 +97,41 @@ impl OutboundSa {
         esp::write_trailer(plaintext, inner_len, next_header).map_err(|_| DropReason::MalformedInner)?;
         self.sealer
             .make_iv(sequence, iv)
-            .and_then(|()| self.sealer.seal(&header, iv, plaintext, icv))
+            .and_then(|()| match self.numbers {
+                SequenceNumbers::Extended => {
+                    let high = (sequence >> 32) as u32;
+                    self.sealer.seal_extended(&header, high, iv, plaintext, icv)
+                }
+                SequenceNumbers::Short => self.sealer.seal(&header, iv, plaintext, icv),
+            })
             .map_err(|_| DropReason::MalformedInner)?;
         self.last_sequence = sequence;
+        self.packets += 1;
+        self.bytes += inner_len as u64;
         Ok(())
     }
 
     /// Packets sealed so far.
     pub const fn packets(&self) -> u64 {
-        self.last_sequence
+        self.packets
     }
 
-    /// Whether so many sequence numbers are used that a new SA should be negotiated.
+    /// Whether so much of the sequence numbers or the lifetime is used that a new SA should be negotiated.
     pub const fn nears_exhaustion(&self) -> bool {
-        self.last_sequence >= SOFT_SEQUENCE
+        self.lifetime.is_soft_passed(self.packets, self.bytes)
+            || self.last_sequence >= self.numbers.last() / 4 * 3
     }
 
-    #[cfg(test)]
-    pub(crate) fn skip_to(&mut self, sequence: u64) {
-        self.last_sequence = sequence;
+    /// Whether it will seal nothing more.
+    pub const fn is_exhausted(&self) -> bool {
+        self.lifetime.is_hard_passed(self.packets, self.bytes) || self.last_sequence >= self.numbers.last()
+    }
+
+    /// Uses no sequence number up to `sequence`: for who takes an SA over from another that may have used them.
+    pub const fn skip_to(&mut self, sequence: u64) {
+        if sequence > self.last_sequence {
+            self.last_sequence = sequence;
+        }
     }
 }
 

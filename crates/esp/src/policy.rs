@@ -1,10 +1,11 @@
 //! Which SA a packet takes (RFC 4301 section 4.4.1). Nothing passes in clear: a packet is sealed, waits, or is dropped.
 
-use std::net::IpAddr;
+mod index;
 
 use isthmus_types::Cidr;
 use isthmus_wire::ip::IpHeader;
 
+use self::index::PolicyIndex;
 use crate::drop_reason::DropReason;
 use crate::outbound::OutboundSa;
 use crate::selector::{Flow, Selectors};
@@ -53,6 +54,7 @@ pub enum Verdict {
 #[derive(Debug, Default)]
 pub struct OutboundDatabase<T> {
     policies: Vec<(Policy, usize)>,
+    index: PolicyIndex,
     connections: Vec<Connection<T>>,
 }
 
@@ -73,9 +75,10 @@ struct Entry<T> {
 
 impl<T> OutboundDatabase<T> {
     /// A database with nothing in it.
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             policies: Vec::new(),
+            index: PolicyIndex::default(),
             connections: Vec::new(),
         }
     }
@@ -97,7 +100,7 @@ impl<T> OutboundDatabase<T> {
         self.policies.retain(|(_, connection)| *connection != index);
         self.policies
             .extend(policies.iter().map(|policy| (*policy, index)));
-        self.sort();
+        self.index = PolicyIndex::new(&self.policies);
     }
 
     /// Removes a connection with its SAs.
@@ -112,6 +115,7 @@ impl<T> OutboundDatabase<T> {
                 *connection -= 1;
             }
         }
+        self.index = PolicyIndex::new(&self.policies);
     }
 
     /// Adds an SA to a connection, preferred to those already there. Without that connection nothing happens.
@@ -154,11 +158,11 @@ impl<T> OutboundDatabase<T> {
     /// ICMP error follows the flow that it is about.
     pub fn route(&self, header: &IpHeader, packet: &[u8]) -> Verdict {
         let flow = Flow::of(header, packet);
-        if let Some(index) = self.covering(flow.source, flow.destination) {
+        if let Some(index) = self.index.covering(flow.source, flow.destination) {
             return self.decide(index, &flow);
         }
         match Flow::of_quoted(header, packet) {
-            Some(quoted) => match self.covering(quoted.source, quoted.destination) {
+            Some(quoted) => match self.index.covering(quoted.source, quoted.destination) {
                 Some(index) => self.decide(index, &quoted),
                 None => Verdict::Drop(DropReason::NoPolicy, None),
             },
@@ -191,29 +195,10 @@ impl<T> OutboundDatabase<T> {
         }
     }
 
-    fn covering(&self, source: IpAddr, destination: IpAddr) -> Option<usize> {
-        self.policies
-            .iter()
-            .find(|(policy, _)| {
-                policy.remote.contains_address(destination) && policy.local.contains_address(source)
-            })
-            .map(|(_, index)| *index)
-    }
-
     fn index_of(&self, handle: ConnectionHandle) -> Option<usize> {
         self.connections
             .iter()
             .position(|connection| connection.handle == handle)
-    }
-
-    fn sort(&mut self) {
-        self.policies.sort_by_key(|(policy, index)| {
-            (
-                std::cmp::Reverse(policy.remote.prefix_len()),
-                std::cmp::Reverse(policy.local.prefix_len()),
-                *index,
-            )
-        });
     }
 }
 

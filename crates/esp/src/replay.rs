@@ -2,6 +2,8 @@
 
 /// Fewest packets that a window covers.
 pub const MIN_WINDOW: u32 = 64;
+/// Most packets that a window needs to cover: senders with many cores reorder no further.
+pub const MAX_WINDOW: u32 = 4096;
 
 /// Which sequence numbers were seen.
 #[derive(Clone, Debug)]
@@ -66,6 +68,21 @@ impl ReplayWindow {
         Ok(newest)
     }
 
+    /// The 64-bit sequence number whose low half is `low`: the one that lies in the window, or else ahead of it
+    /// (RFC 4303 appendix A2.2).
+    pub fn expand(&self, low: u32) -> u64 {
+        let (top_high, top_low) = ((self.top >> 32) as u32, self.top as u32);
+        let bottom = (self.top as u32).wrapping_sub(self.size as u32 - 1);
+        let spans_two = u64::from(top_low) < self.size - 1;
+        let high = match (spans_two, low >= bottom) {
+            (false, true) | (true, false) => top_high,
+            (false, false) => top_high.wrapping_add(1),
+            // Before the first window there is nothing.
+            (true, true) => top_high.saturating_sub(1),
+        };
+        u64::from(high) << 32 | u64::from(low)
+    }
+
     /// The newest sequence number seen.
     pub const fn top(&self) -> u64 {
         self.top
@@ -120,6 +137,38 @@ mod tests {
                 let expected = naive.mark(at);
                 prop_assert_eq!(checked.is_ok(), expected.is_ok());
                 prop_assert_eq!(window.mark(at), expected);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn low_halves_stand_for_what_was_sent(
+            size in 64u32..=4096,
+            start in prop_oneof![0u64..10, 0xffff_ff00u64..0x1_0000_0100, 0x5_ffff_0000u64..0x6_0001_0000],
+            steps in proptest::collection::vec((0u64..5000, 0u64..6000, any::<bool>()), 1..200),
+        ) {
+            let mut window = ReplayWindow::new(size);
+            let mut naive = Naive { seen: BTreeSet::new(), size: u64::from(size).next_multiple_of(64) };
+            let first = start.max(1);
+            // A receiver counts from zero: let it follow to where the history begins.
+            let stops = (0x7000_0000..first).step_by(0x7000_0000).chain([first]);
+            for at in stops {
+                prop_assert_eq!(window.expand(at as u32), at);
+                prop_assert_eq!(window.mark(at), naive.mark(at));
+            }
+            let mut sent = first;
+            for (ahead, behind, jump) in steps {
+                sent += if jump { ahead + 0x4000_0000 } else { ahead };
+                let at = sent.saturating_sub(behind % naive.size).max(1);
+                let top = window.top();
+                if at + naive.size > top {
+                    prop_assert_eq!(window.expand(at as u32), at, "with {} on top", top);
+                }
+                let expanded = window.expand(at as u32);
+                if expanded == at {
+                    prop_assert_eq!(window.mark(expanded), naive.mark(at));
+                }
             }
         }
     }

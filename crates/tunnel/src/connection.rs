@@ -4,20 +4,20 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
+use isthmus_crypto::suite::CipherSuite;
 use isthmus_esp::{ConnectionHandle, InboundSa, OutboundSa};
 use isthmus_hostplan::{ConnectionPlan, ConnectionReport, DownReason, TunnelState};
-use isthmus_ike::{ChildId, ChildSa, ConnectionStatus, OutboundUse, SequenceNumbers};
+use isthmus_ike::{ChildId, ChildSa, ConnectionStatus, OutboundUse};
 use isthmus_runtime::clock;
 use isthmus_types::Timestamp;
 
 use crate::convert;
-use crate::plane::{ConnectionSetting, Counters, NewInboundSa, NewOutboundSa, Plane};
+use crate::path_mtu::PathMtu;
+use crate::plane::{ConnectionSetting, Counters, NewInboundSa, NewOutboundSa, PathReport, Plane, Wrapping};
 
-/// Packets that a replay window covers: wide, as marked traffic and several cores reorder.
-const REPLAY_WINDOW: u32 = 4096;
-const NATIVE_REFUSED: &str = "the peer wants ESP without UDP encapsulation, which this gateway does not carry; \
-                              turn NAT traversal on at the peer";
+const WRONG_PORT: &str = "ESP would have to leave in UDP from another port than 4500";
 
 /// A connection.
 pub(crate) struct Connection {
@@ -30,15 +30,20 @@ pub(crate) struct Connection {
     // What is wrong with the SAs although IKE is content.
     obstacle: Option<String>,
     authentic_seen: u64,
+    path: PathMtu,
 }
 
 struct Child {
     inbound_spi: u32,
+    outbound_spi: u32,
+    suite: CipherSuite,
+    remote: SocketAddr,
     waiting: Option<Box<NewOutboundSa>>,
 }
 
 impl Connection {
-    pub(crate) fn new(plan: ConnectionPlan, handle: ConnectionHandle) -> Self {
+    /// A connection of a gateway whose link carries packets of `link_mtu` bytes.
+    pub(crate) fn new(plan: ConnectionPlan, handle: ConnectionHandle, link_mtu: u16) -> Self {
         let state = if plan.admin_up {
             TunnelState::Down {
                 reason: DownReason::Negotiating,
@@ -56,6 +61,7 @@ impl Connection {
             since: clock::now(),
             obstacle: None,
             authentic_seen: 0,
+            path: PathMtu::new(link_mtu),
         }
     }
 
@@ -73,6 +79,7 @@ impl Connection {
     pub(crate) fn install(&mut self, plane: &Plane, child: &ChildSa) -> bool {
         match self.prepare(child) {
             Ok((inbound, outbound)) => {
+                let remote = outbound.remote;
                 if self.obstacle.take().is_some() {
                     self.set_state(TunnelState::Up);
                 }
@@ -86,6 +93,9 @@ impl Connection {
                 };
                 let entry = Child {
                     inbound_spi: child.inbound.spi,
+                    outbound_spi: child.outbound.spi,
+                    suite: child.suite,
+                    remote,
                     waiting,
                 };
                 self.children.insert(child.child, entry);
@@ -137,12 +147,56 @@ impl Connection {
     /// Sends to another address from now on.
     pub(crate) fn move_peer(&mut self, plane: &Plane, remote: SocketAddr) {
         for child in self.children.values_mut() {
+            child.remote = remote;
             if let Some(waiting) = &mut child.waiting {
                 waiting.remote = remote;
             }
         }
         let spis: Vec<u32> = self.children.values().map(|child| child.inbound_spi).collect();
         plane.set_remote(self.handle, &spis, remote);
+        self.path.forget();
+        self.set_inner_mtus(plane);
+    }
+
+    /// The link of the gateway carries packets of `mtu` bytes.
+    pub(crate) fn set_link_mtu(&mut self, plane: &Plane, mtu: u16) {
+        if self.path.set_link(mtu) {
+            self.set_inner_mtus(plane);
+        }
+    }
+
+    /// A message that nobody signed says that the path carries less. It is believed if it quotes a packet that only the
+    /// path can have seen: one with an SPI in use, to its peer.
+    pub(crate) fn take_path_report(&mut self, plane: &Plane, report: &PathReport, now: Instant) {
+        let quotes_ours = self.children.values().any(|child| {
+            child.waiting.is_none() && child.outbound_spi == report.spi && child.remote.ip() == report.remote
+        });
+        if quotes_ours && self.path.learn(report, now) {
+            tracing::info!(
+                connection = %self.plan.connection,
+                name = %self.plan.name,
+                mtu = self.path.current(),
+                "the path carries less"
+            );
+            self.set_inner_mtus(plane);
+        }
+    }
+
+    /// Forgets what was learnt of the path when it is old.
+    pub(crate) fn refresh_path(&mut self, plane: &Plane, now: Instant) {
+        if self.path.expire(now) {
+            self.set_inner_mtus(plane);
+        }
+    }
+
+    fn set_inner_mtus(&mut self, plane: &Plane) {
+        for child in self.children.values_mut() {
+            let inner_mtu = self.path.inner_mtu(child.suite, child.remote);
+            if let Some(waiting) = &mut child.waiting {
+                waiting.wrapping.inner_mtu = inner_mtu;
+            }
+            plane.set_inner_mtu(self.handle, child.inbound_spi, inner_mtu);
+        }
     }
 
     /// The child that receives with this SPI.
@@ -226,10 +280,11 @@ impl Connection {
     }
 
     fn prepare(&self, child: &ChildSa) -> Result<(NewInboundSa, NewOutboundSa), String> {
-        let remote = convert::destination(child.encapsulation).ok_or_else(|| NATIVE_REFUSED.to_owned())?;
-        if child.sequence_numbers != SequenceNumbers::Short {
-            return Err("extended sequence numbers were agreed on, which were not offered".to_owned());
-        }
+        let remote =
+            convert::destination(child.encapsulation, child.remote).ok_or_else(|| WRONG_PORT.to_owned())?;
+        let inner_mtu = self.path.inner_mtu(child.suite, remote);
+        let numbers = convert::sequence_numbers(child);
+        let lifetime = convert::lifetime(&self.plan, child);
         let unfit = |error| format!("the keys do not fit the suite {}: {error}", child.suite);
         let selectors = convert::selectors(child);
         let inbound = InboundSa::new(
@@ -237,15 +292,18 @@ impl Connection {
             child.suite,
             &child.inbound.keys,
             selectors.clone(),
-            REPLAY_WINDOW,
+            convert::replay_window(&self.plan),
         )
-        .map_err(unfit)?;
-        let outbound =
-            OutboundSa::new(child.outbound.spi, child.suite, &child.outbound.keys).map_err(unfit)?;
+        .map_err(unfit)?
+        .with_limits(numbers, lifetime);
+        let outbound = OutboundSa::new(child.outbound.spi, child.suite, &child.outbound.keys)
+            .map_err(unfit)?
+            .with_limits(numbers, lifetime);
         Ok((
             NewInboundSa {
                 sa: inbound,
                 remote,
+                inner_mtu,
                 counters: Arc::clone(&self.counters),
             },
             NewOutboundSa {
@@ -254,6 +312,11 @@ impl Connection {
                 sa: outbound,
                 selectors,
                 remote,
+                wrapping: Wrapping {
+                    dscp: self.plan.options.dscp,
+                    dont_fragment: self.plan.options.dont_fragment,
+                    inner_mtu,
+                },
             },
         ))
     }

@@ -1,17 +1,18 @@
 //! Between the host plan's words and those of the IKE and ESP engines.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
+use isthmus_esp::mtu::Encapsulation;
 use isthmus_esp::policy::Admission;
-use isthmus_esp::{Policy, Selectors, TrafficRange};
+use isthmus_esp::replay;
+use isthmus_esp::{Lifetime, Policy, Selectors, SequenceNumbers, TrafficRange};
 use isthmus_hostplan::tunnel as plan;
 use isthmus_hostplan::{ConnectionPlan, DownReason, TunnelState};
 use isthmus_ike as ike;
-use isthmus_types::TunnelOptions;
 
-use crate::plane::NAT_PORT;
+use crate::plane::{NAT_PORT, is_native, native};
 
-/// The connection as the IKE endpoint is to know it. ESP is always encapsulated: there is no native ESP here.
+/// The connection as the IKE endpoint is to know it.
 pub(crate) fn connection_config(plan: &ConnectionPlan) -> ike::ConnectionConfig {
     ike::ConnectionConfig {
         connection: plan.connection,
@@ -45,11 +46,8 @@ pub(crate) fn connection_config(plan: &ConnectionPlan) -> ike::ConnectionConfig 
         },
         dpd_interval_seconds: plan.dpd_interval_seconds,
         dpd_timeout_seconds: plan.dpd_timeout_seconds,
-        force_encapsulation: true,
-        options: TunnelOptions {
-            extended_sequence_numbers: false,
-            ..plan.options.clone()
-        },
+        force_encapsulation: plan.force_encapsulation,
+        options: plan.options.clone(),
     }
 }
 
@@ -82,11 +80,47 @@ pub(crate) fn selectors(child: &ike::ChildSa) -> Selectors {
     }
 }
 
-/// Where packets go that are carried so; none for native ESP.
-pub(crate) fn destination(encapsulation: ike::Encapsulation) -> Option<SocketAddr> {
+/// Width of a Child SA's sequence numbers.
+pub(crate) const fn sequence_numbers(child: &ike::ChildSa) -> SequenceNumbers {
+    match child.sequence_numbers {
+        ike::SequenceNumbers::Extended => SequenceNumbers::Extended,
+        ike::SequenceNumbers::Short => SequenceNumbers::Short,
+    }
+}
+
+/// How much a Child SA of the connection may carry.
+pub(crate) fn lifetime(plan: &ConnectionPlan, child: &ike::ChildSa) -> Lifetime {
+    let options = &plan.options;
+    Lifetime::new(
+        child.suite,
+        sequence_numbers(child),
+        options.esp_lifetime_bytes,
+        options.esp_lifetime_packets,
+    )
+}
+
+/// Packets that the replay windows of the connection cover.
+pub(crate) fn replay_window(plan: &ConnectionPlan) -> u32 {
+    u32::from(plan.options.replay_window).clamp(replay::MIN_WINDOW, replay::MAX_WINDOW)
+}
+
+/// Where packets to the peer at `remote` go that are carried so. None if they should be encapsulated but leave from
+/// another port than that of encapsulated ESP.
+pub(crate) fn destination(encapsulation: ike::Encapsulation, remote: IpAddr) -> Option<SocketAddr> {
     match encapsulation {
         ike::Encapsulation::Udp { local_port, remote } if local_port == NAT_PORT => Some(remote),
-        ike::Encapsulation::Udp { .. } | ike::Encapsulation::None => None,
+        ike::Encapsulation::Udp { .. } => None,
+        ike::Encapsulation::None => Some(native(remote)),
+    }
+}
+
+/// What stands before ESP packets to `remote`.
+pub(crate) fn encapsulation(remote: SocketAddr) -> Encapsulation {
+    match (remote.ip(), is_native(remote)) {
+        (IpAddr::V4(_), true) => Encapsulation::Ipv4,
+        (IpAddr::V4(_), false) => Encapsulation::Ipv4Udp,
+        (IpAddr::V6(_), true) => Encapsulation::Ipv6,
+        (IpAddr::V6(_), false) => Encapsulation::Ipv6Udp,
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use isthmus_esp::ConnectionHandle;
 use isthmus_hostplan::{
     ConnectionPlan, ConnectionReport, DownReason, GatewayReport, GatewayTunnels, ObjectState, TunnelState,
+    tunnel::RekeyedSas,
 };
 use isthmus_ike::{ChildId, Endpoint, Event, Framing, Transmit};
 use isthmus_runtime::random;
@@ -18,6 +19,8 @@ use crate::connection::Connection;
 use crate::convert;
 use crate::plane::{Device, DeviceError, GatewayEvent, Plane, PlaneEvent};
 
+/// Longest packet of a link that nothing is known of, bytes.
+const LINK_MTU: u16 = 1500;
 /// How often missing devices are looked for.
 const RETRY: Duration = Duration::from_millis(50);
 /// How often present devices are looked at.
@@ -32,6 +35,7 @@ pub(crate) struct Gateway {
     epoch: u64,
     connections: BTreeMap<VpnConnectionId, Connection>,
     next_handle: u32,
+    link_mtu: u16,
     resolutions: Vec<(VpnConnectionId, String)>,
     changed: bool,
 }
@@ -60,6 +64,7 @@ impl Gateway {
             epoch: 0,
             connections: BTreeMap::new(),
             next_handle: 0,
+            link_mtu: LINK_MTU,
             resolutions: Vec::new(),
             changed: true,
             plan,
@@ -132,6 +137,11 @@ impl Gateway {
                     self.lose(&format!("TUN device {} ({error})", self.plan.tun), now);
                 }
             }
+            PlaneEvent::Exhausted { id } => {
+                if let Some(child) = self.child_with(id) {
+                    self.endpoint.delete_child(child, now);
+                }
+            }
             PlaneEvent::FirstInbound { spi } => {
                 if let Some(child) = self.child_with(spi) {
                     self.endpoint.note_inbound(child, now);
@@ -147,6 +157,11 @@ impl Gateway {
                     self.endpoint.rekey_child(child, now);
                 }
             }
+            PlaneEvent::Path(report) => {
+                for connection in self.connections.values_mut() {
+                    connection.take_path_report(&self.plane, &report, now);
+                }
+            }
             PlaneEvent::PeerAddress { spi, remote } => {
                 if let Some(child) = self.child_with(spi) {
                     self.endpoint.note_peer_address(child, remote, now);
@@ -158,8 +173,26 @@ impl Gateway {
 
     /// Gives the endpoint the addresses of a peer's name.
     pub(crate) fn resolved(&mut self, connection: VpnConnectionId, addresses: &[IpAddr], now: Instant) {
-        let address = addresses.iter().copied().find(IpAddr::is_ipv4);
+        let family = self.plan.public_address.is_ipv4();
+        let address = addresses
+            .iter()
+            .copied()
+            .find(|address| address.is_ipv4() == family);
         self.endpoint.peer_resolved(connection, address, now);
+        self.drain();
+    }
+
+    /// Replaces SAs of a connection, if they are here.
+    pub(crate) fn rekey(&mut self, connection: VpnConnectionId, sas: RekeyedSas, now: Instant) {
+        match sas {
+            RekeyedSas::Child => {
+                let status = self.endpoint.status(connection);
+                for child in status.into_iter().flat_map(|status| status.children) {
+                    self.endpoint.rekey_child(child.child, now);
+                }
+            }
+            RekeyedSas::Ike => self.endpoint.rekey_ike(connection, now),
+        }
         self.drain();
     }
 
@@ -227,7 +260,7 @@ impl Gateway {
 
     fn admit(&mut self, plan: ConnectionPlan) {
         self.next_handle += 1;
-        let connection = Connection::new(plan, ConnectionHandle(self.next_handle));
+        let connection = Connection::new(plan, ConnectionHandle(self.next_handle), self.link_mtu);
         self.plane.set_connection(connection.setting());
         self.connections.insert(connection.plan.connection, connection);
     }
@@ -256,6 +289,9 @@ impl Gateway {
                     return;
                 }
                 *check_at = now + CHECK;
+                for connection in self.connections.values_mut() {
+                    connection.refresh_path(&self.plane, now);
+                }
                 if !device.is_in(&self.plan.namespace) {
                     let on = format!("namespace {}", self.plan.namespace);
                     self.lose(&on, now);
@@ -280,6 +316,10 @@ impl Gateway {
             Ok(device) => {
                 self.epoch += 1;
                 let device = Arc::new(device);
+                self.link_mtu = device.link_mtu();
+                for connection in self.connections.values_mut() {
+                    connection.set_link_mtu(&self.plane, self.link_mtu);
+                }
                 self.plane.attach(&device);
                 self.device = DeviceState::Present {
                     device,
@@ -378,8 +418,9 @@ impl Gateway {
             Event::PeerMoved {
                 connection,
                 encapsulation,
+                remote,
                 ..
-            } => self.move_peer(connection, convert::destination(encapsulation)),
+            } => self.move_peer(connection, convert::destination(encapsulation, remote.ip())),
             Event::ResolvePeer { connection, name } => self.resolutions.push((connection, name)),
         }
     }
@@ -393,7 +434,7 @@ impl Gateway {
             None => {
                 self.changed |= connection.set_state(TunnelState::Down {
                     reason: DownReason::Internal,
-                    detail: "the peer moved to where ESP would not be encapsulated".to_owned(),
+                    detail: "the peer moved to where ESP cannot be encapsulated".to_owned(),
                 });
             }
         }

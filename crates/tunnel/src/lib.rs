@@ -8,14 +8,15 @@
 //! packet threads (see [`plane`]) that own its SAs. Devices, namespaces and addresses may come late, vanish and come
 //! back: the gateway says what it waits for and goes on when it is there; its SAs survive.
 //!
-//! Protocols: RFC 7296 through `isthmus-ike`, RFC 4303 through `isthmus-esp`, RFC 3948 here. ESP is always carried in
-//! UDP; native ESP (IP protocol 50) is refused with a reason.
+//! Protocols: RFC 7296 through `isthmus-ike`, RFC 4303 through `isthmus-esp`, RFC 3948 here. ESP is carried in UDP or as
+//! it is (IP protocol 50), as IKE agrees; what arrives is taken either way.
 
 mod connection;
 mod control;
 mod convert;
 mod gateway;
 mod listener;
+mod path_mtu;
 pub mod plane;
 mod resolve;
 mod signals;

@@ -6,7 +6,9 @@
 mod batch;
 mod device;
 mod inbound;
+mod native;
 mod outbound;
+mod outer;
 mod queue;
 mod runs;
 
@@ -23,7 +25,9 @@ use isthmus_types::VpnGatewayId;
 
 pub use device::{Device, DeviceError};
 use inbound::Inbound;
+pub use native::PathReport;
 use outbound::Outbound;
+pub use outer::{Wrapping, is_native, native};
 use queue::{CommandSender, command_queue};
 
 /// UDP port of IKE.
@@ -71,6 +75,11 @@ pub enum PlaneEvent {
         /// What the system said.
         error: String,
     },
+    /// An SA has carried all that it may.
+    Exhausted {
+        /// Its owner's mark: the SPI of the inbound SA of the pair.
+        id: u32,
+    },
     /// The first authentic packet came on this inbound SA.
     FirstInbound {
         /// Its SPI.
@@ -85,11 +94,13 @@ pub enum PlaneEvent {
         /// The message.
         message: Vec<u8>,
     },
-    /// An outbound SA has used most of its sequence numbers.
+    /// An SA has used most of its sequence numbers or its lifetime.
     NearExhaustion {
-        /// Its owner's mark.
+        /// Its owner's mark: the SPI of the inbound SA of the pair.
         id: u32,
     },
+    /// Somebody says that packets of ours are too big for their path.
+    Path(PathReport),
     /// The newest authentic packet on this inbound SA came from another address than expected.
     PeerAddress {
         /// Its SPI.
@@ -134,6 +145,11 @@ enum OutboundCommand {
         id: u32,
     },
     SetConnection(Box<ConnectionSetting>),
+    SetInnerMtu {
+        connection: ConnectionHandle,
+        id: u32,
+        inner_mtu: u16,
+    },
     SetMtu(u16),
     SetRemote {
         connection: ConnectionHandle,
@@ -147,6 +163,7 @@ enum InboundCommand {
     Detach,
     InsertSa(Box<NewInboundSa>),
     RemoveSa { spi: u32 },
+    SetInnerMtu { spi: u32, inner_mtu: u16 },
     SetRemote { spi: u32, remote: SocketAddr },
     Stop,
 }
@@ -173,8 +190,10 @@ pub struct NewOutboundSa {
     pub sa: OutboundSa,
     /// What it may carry.
     pub selectors: Selectors,
-    /// Where its packets go.
+    /// Where its packets go; see [`native`] for those without UDP.
     pub remote: SocketAddr,
+    /// How they are wrapped.
+    pub wrapping: Wrapping,
 }
 
 /// An inbound SA to accept from now on.
@@ -183,6 +202,8 @@ pub struct NewInboundSa {
     pub sa: InboundSa,
     /// Where its packets should come from.
     pub remote: SocketAddr,
+    /// Largest packet that its peer should send: TCP connections are told.
+    pub inner_mtu: u16,
     /// Where its packets are counted.
     pub counters: Arc<Counters>,
 }
@@ -267,7 +288,18 @@ impl Plane {
         }
     }
 
-    /// Changes the largest inner packet.
+    /// Changes the largest inner packet of the pair of SAs with this mark.
+    pub fn set_inner_mtu(&self, connection: ConnectionHandle, id: u32, inner_mtu: u16) {
+        self.outbound.send(OutboundCommand::SetInnerMtu {
+            connection,
+            id,
+            inner_mtu,
+        });
+        self.inbound
+            .send(InboundCommand::SetInnerMtu { spi: id, inner_mtu });
+    }
+
+    /// Changes the largest packet that the TUN device takes.
     pub fn set_mtu(&self, mtu: u16) {
         self.outbound.send(OutboundCommand::SetMtu(mtu));
     }

@@ -23,6 +23,29 @@ pub fn quoted_by_error(protocol: u8, upper: &[u8]) -> Option<&[u8]> {
     is_error.then_some(quoted)
 }
 
+/// What a router says about a packet that was too big for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooBig<'a> {
+    /// Largest packet that passes, bytes; zero if it did not say (before RFC 1191).
+    pub mtu: u16,
+    /// The beginning of the packet.
+    pub quoted: &'a [u8],
+}
+
+/// Reads an ICMP message to `local` that says "fragmentation needed" (RFC 1191 section 4) or "packet too big" (RFC 4443
+/// section 3.2); none if it is another one.
+pub fn read_too_big(local: IpAddr, message: &[u8]) -> Option<TooBig<'_>> {
+    let (header, quoted) = message.split_first_chunk::<ICMP_HEADER_LEN>()?;
+    let mtu = match (local, header) {
+        (IpAddr::V4(_), [3, 4, _, _, _, _, high, low]) => u16::from_be_bytes([*high, *low]),
+        (IpAddr::V6(_), [2, 0, _, _, mtu @ ..]) => {
+            u16::try_from(u32::from_be_bytes(*mtu)).unwrap_or(u16::MAX)
+        }
+        _ => return None,
+    };
+    Some(TooBig { mtu, quoted })
+}
+
 /// Writes to `out` the answer to `packet`, which is too big for the next hop of `mtu` bytes: "fragmentation needed"
 /// (RFC 1191 section 4) or "packet too big" (RFC 4443 section 3.2), from the packet's destination to its source.
 ///
@@ -121,6 +144,9 @@ mod tests {
         assert_eq!(out[26..28], 1438u16.to_be_bytes());
         let quoted = quoted_by_error(ICMP, &out[20..length]).unwrap();
         assert_eq!(quoted, &big[..quoted.len()]);
+        let read = read_too_big(answer.destination, &out[20..length]);
+        assert_eq!(read, Some(TooBig { mtu: 1438, quoted }));
+        assert_eq!(read_too_big("fd00::1".parse().unwrap(), &out[20..length]), None);
         assert_eq!(length, 576);
     }
 
@@ -138,6 +164,8 @@ mod tests {
             .pseudo_header(answer.source, answer.destination, ICMPV6, 1240)
             .bytes(&out[40..]);
         assert_eq!(sum.finish(), 0);
+        let read = read_too_big(answer.destination, &out[40..]).unwrap();
+        assert_eq!((read.mtu, read.quoted), (1418, &big[..1232]));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-use isthmus_types::{Encryption, Integrity};
+use isthmus_crypto::prf::prf;
+use isthmus_types::{Encryption, Integrity, Prf};
 use isthmus_wire::ip::{IPV4, NO_NEXT_HEADER};
 use proptest::prelude::*;
 use zeroize::Zeroizing;
@@ -184,6 +185,154 @@ fn the_table_finds_what_it_holds() {
     assert!(table.find(0x0102_0305).is_none());
     assert!(table.remove(0x0102_0304).is_some());
     assert_eq!(table.len(), 0);
+}
+
+fn extended_pair(suite: CipherSuite) -> (OutboundSa, InboundSa) {
+    let (out, inbound) = pair(suite);
+    let numbers = SequenceNumbers::Extended;
+    let lifetime = Lifetime::new(suite, numbers, None, None);
+    (
+        out.with_limits(numbers, lifetime),
+        inbound.with_limits(numbers, lifetime),
+    )
+}
+
+#[test]
+fn extended_sequence_numbers_cross_the_low_half_and_short_ones_end_there() {
+    for suite in [
+        gcm(),
+        suite(Encryption::ChaCha20Poly1305, None),
+        suite(Encryption::Aes128Cbc, Some(Integrity::HmacSha2_256_128)),
+        suite(Encryption::TripleDes, Some(Integrity::HmacSha1_96)),
+    ] {
+        let (mut out, mut inbound) = extended_pair(suite);
+        out.skip_to((1 << 32) - 100);
+        let mut held = Vec::new();
+        for number in 0..200u32 {
+            let inner = good(&number.to_be_bytes());
+            let mut packet = seal(&mut out, &inner, IPV4);
+            if number == 50 || number == 120 {
+                held.push((packet, inner));
+                continue;
+            }
+            let copy = packet.clone();
+            let arrival = inbound.open(&mut packet, 0).unwrap();
+            assert!(arrival.newest);
+            assert_eq!(inner_of(&packet, arrival), inner, "{suite}, packet {number}");
+            assert_eq!(inbound.open(&mut copy.clone(), 0), Err(DropReason::Replayed));
+        }
+        assert!(!out.nears_exhaustion());
+        for (mut packet, inner) in held {
+            let arrival = inbound.open(&mut packet, 0).unwrap();
+            assert!(!arrival.newest);
+            assert_eq!(inner_of(&packet, arrival), inner);
+        }
+    }
+    let (mut out, _) = pair(gcm());
+    out.skip_to((1 << 32) - 100);
+    let mut packet = vec![0; out.sealed_len(20)];
+    for _ in 0..99 {
+        out.seal(&mut packet, 20, IPV4).unwrap();
+    }
+    assert_eq!(
+        out.seal(&mut packet, 20, IPV4),
+        Err(DropReason::SequenceExhausted)
+    );
+}
+
+/// RFC 4106 section 5 and RFC 4303 section 2.2.1: what the check value covers, computed apart.
+#[test]
+fn the_high_half_is_authenticated_where_the_rfcs_say() {
+    for suite in [
+        gcm(),
+        suite(Encryption::Aes128Cbc, Some(Integrity::HmacSha2_256_128)),
+    ] {
+        let (mut out, _) = extended_pair(suite);
+        out.skip_to(0x0000_0007_0000_0041);
+        let inner = good(b"high");
+        let packet = seal(&mut out, &inner, IPV4);
+        let (iv_len, icv_len) = (suite.iv_len(), suite.icv_len());
+        let keys = KeyMaterial::new(
+            Zeroizing::new((0..suite.encryption_key_len() as u8).collect()),
+            Zeroizing::new((0..suite.integrity_key_len() as u8).collect()),
+        );
+        let opener = Opener::new(suite, &keys).unwrap();
+        let mut data = packet[8 + iv_len..packet.len() - icv_len].to_vec();
+        let icv = &packet[packet.len() - icv_len..];
+        let iv = &packet[8..8 + iv_len];
+        assert_eq!(packet[4..8], [0, 0, 0, 0x42]);
+        if suite.encryption().is_aead() {
+            let aad = [1, 2, 3, 4, 0, 0, 0, 7, 0, 0, 0, 0x42];
+            opener.open(&aad, iv, &mut data, icv).unwrap();
+            assert_eq!(data[..inner.len()], inner);
+        } else {
+            let signed = &packet[..packet.len() - icv_len];
+            let mac = prf(Prf::HmacSha2_256, keys.integrity(), &[signed, &[0, 0, 0, 7]]);
+            assert_eq!(mac[..icv_len], *icv);
+        }
+    }
+}
+
+#[test]
+fn a_receiver_finds_the_sender_again_after_losing_nearly_all_low_halves() {
+    let (mut out, mut inbound) = extended_pair(gcm());
+    out.skip_to(0x1000);
+    inbound
+        .open(&mut seal(&mut out, &good(b"seen"), IPV4), 0)
+        .unwrap();
+    // All that follow are lost until the low half has passed its old value again.
+    out.skip_to(0x1_0000_9000);
+    let mut failures = 0;
+    while inbound
+        .open(&mut seal(&mut out, &good(b"lost"), IPV4), 0)
+        .is_err()
+    {
+        failures += 1;
+        assert!(failures <= FAILURES_BEFORE_RESYNC);
+    }
+    assert_eq!(failures, FAILURES_BEFORE_RESYNC);
+    assert!(
+        inbound
+            .open(&mut seal(&mut out, &good(b"next"), IPV4), 0)
+            .unwrap()
+            .newest
+    );
+
+    for _ in 0..100 {
+        let mut forged = seal(&mut out, &good(b"forged"), IPV4);
+        forged[30] ^= 1;
+        assert_eq!(inbound.open(&mut forged, 0), Err(DropReason::IntegrityFailed));
+    }
+    let top = inbound.window.top();
+    assert!(
+        inbound
+            .open(&mut seal(&mut out, &good(b"still"), IPV4), 0)
+            .is_ok()
+    );
+    assert_eq!(inbound.window.top(), top + 101);
+}
+
+#[test]
+fn an_sa_asks_for_its_successor_and_then_ends() {
+    let suite = gcm();
+    for (bytes, packets) in [(None, Some(8)), (Some(8 * 30), None)] {
+        let (out, inbound) = pair(suite);
+        let lifetime = Lifetime::new(suite, SequenceNumbers::Short, bytes, packets);
+        let mut out = out.with_limits(SequenceNumbers::Short, lifetime);
+        let mut inbound = inbound.with_limits(SequenceNumbers::Short, lifetime);
+        for number in 1..=10 {
+            assert!(
+                inbound
+                    .open(&mut seal(&mut out, &good(&[0; 10]), IPV4), 0)
+                    .is_ok()
+            );
+            assert_eq!(out.nears_exhaustion(), number >= 8, "{number}");
+        }
+        assert!(inbound.nears_exhaustion());
+        assert!(out.is_exhausted());
+        let mut packet = vec![0; out.sealed_len(30)];
+        assert_eq!(out.seal(&mut packet, 30, IPV4), Err(DropReason::LifetimeExpired));
+    }
 }
 
 proptest! {

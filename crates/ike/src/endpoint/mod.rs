@@ -188,6 +188,21 @@ impl Endpoint {
         self.settle(now);
     }
 
+    /// Deletes a Child SA at the peer: it has carried as much as it may.
+    pub fn delete_child(&mut self, child: ChildId, now: Instant) {
+        self.clock = now;
+        if let Some((_, sa)) = self.host.owners.get(&child).copied() {
+            self.with_established(sa, now, |established| {
+                if let Some(child) = established.child_mut(child)
+                    && child.is_in_use()
+                {
+                    child.phase = ChildPhase::Condemned;
+                }
+            });
+        }
+        self.settle(now);
+    }
+
     /// Replaces the IKE SAs of a connection.
     pub fn rekey_ike(&mut self, connection: VpnConnectionId, now: Instant) {
         self.clock = now;

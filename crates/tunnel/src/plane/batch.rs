@@ -1,24 +1,18 @@
 //! Sealed packets on their way into one send.
 
-use std::io;
-use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use isthmus_netlink::udp::{Batch, MAX_SEGMENTS, MAX_SEND_LEN};
 
-use isthmus_netlink::udp::{Batch, MAX_SEGMENTS, MAX_SEND_LEN, UdpSocket};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use super::device::Device;
+use super::outer::OuterHeader;
 
-/// How long a full socket is waited for before its packets are dropped, in milliseconds.
-const PATIENCE: u16 = 200;
-
-/// Packets of one length (the last may be shorter) to one peer, back to back.
+/// Packets of one length (the last may be shorter) with one outer header, back to back.
 pub(super) struct SendBatch {
     buffer: Box<[u8]>,
     len: usize,
     count: usize,
     segment_len: usize,
     ended: bool,
-    remote: Option<SocketAddr>,
-    traffic_class: u8,
+    outer: Option<OuterHeader>,
 }
 
 impl SendBatch {
@@ -29,20 +23,18 @@ impl SendBatch {
             count: 0,
             segment_len: 0,
             ended: false,
-            remote: None,
-            traffic_class: 0,
+            outer: None,
         }
     }
 
     /// Whether a packet of `len` bytes can go with those that are waiting.
-    pub(super) fn fits(&self, len: usize, remote: SocketAddr, traffic_class: u8) -> bool {
+    pub(super) fn fits(&self, len: usize, outer: OuterHeader) -> bool {
         self.count == 0
             || (!self.ended
                 && self.count < MAX_SEGMENTS
                 && len <= self.segment_len
                 && self.len + len <= MAX_SEND_LEN
-                && self.remote == Some(remote)
-                && self.traffic_class == traffic_class)
+                && self.outer == Some(outer))
     }
 
     /// Room for a packet that fits. None if it is longer than any datagram.
@@ -51,11 +43,10 @@ impl SendBatch {
     }
 
     /// Adds the packet that was written to [`SendBatch::room`].
-    pub(super) fn add(&mut self, len: usize, remote: SocketAddr, traffic_class: u8) {
+    pub(super) fn add(&mut self, len: usize, outer: OuterHeader) {
         if self.count == 0 {
             self.segment_len = len;
-            self.remote = Some(remote);
-            self.traffic_class = traffic_class;
+            self.outer = Some(outer);
         }
         self.ended = len < self.segment_len;
         self.count += 1;
@@ -63,32 +54,19 @@ impl SendBatch {
     }
 
     /// Sends what waits. Returns how many packets were lost.
-    pub(super) fn flush(&mut self, socket: &UdpSocket) -> usize {
-        let (Some(remote), true) = (self.remote, self.count > 0) else {
+    pub(super) fn flush(&mut self, device: &Device) -> usize {
+        let (Some(outer), true) = (self.outer, self.count > 0) else {
             return 0;
         };
         let batch = Batch {
             bytes: &self.buffer[..self.len],
             segment_len: self.segment_len,
-            traffic_class: self.traffic_class,
+            traffic_class: outer.traffic_class,
         };
-        let lost = match socket.send_batch(batch, remote) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                wait_writable(socket);
-                socket.send_batch(batch, remote)
-            }
-            result => result,
-        };
-        let lost = lost.unwrap_or(self.count);
+        let lost = device.send_esp(batch, outer);
         self.len = 0;
         self.count = 0;
         self.ended = false;
         lost
     }
-}
-
-fn wait_writable(socket: &UdpSocket) {
-    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
-    // Whatever the answer, the send that follows tells.
-    let _ = poll(&mut fds, PollTimeout::from(PATIENCE));
 }

@@ -4,19 +4,31 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use isthmus_netlink::namespace::{Namespace, NamespaceError, NamespaceId};
+use isthmus_netlink::raw::{self, EspSocket, Fragmentation, IcmpSocket};
 use isthmus_netlink::tun::{Tun, TunError};
-use isthmus_netlink::udp::UdpSocket;
+use isthmus_netlink::udp::{Batch, UdpSocket};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::outer::{OuterHeader, is_native};
 use super::{IKE_PORT, NAT_PORT};
 
-/// A TUN device and the sockets of ports 500 and 4500.
+/// How long a full socket is waited for before its packets are dropped, in milliseconds.
+const PATIENCE: u16 = 200;
+/// Longest packet of the links between gateways, bytes, where the link of ours does not say less.
+const LINK_MTU: u16 = 1500;
+
+/// A TUN device, the sockets of ports 500 and 4500, and those for native ESP and for news of the path.
 #[derive(Debug)]
 pub struct Device {
     pub(super) epoch: u64,
     pub(super) tun: Tun,
     pub(super) ike: UdpSocket,
     pub(super) nat: UdpSocket,
+    pub(super) native: EspSocket,
+    pub(super) icmp: IcmpSocket,
+    pub(super) address: IpAddr,
     namespace: NamespaceId,
+    link_mtu: u16,
 }
 
 /// What a gateway's devices wait for.
@@ -68,12 +80,20 @@ impl Device {
                     let address = SocketAddr::new(address, port);
                     UdpSocket::bind(address).map_err(|source| DeviceError::Socket { address, source })
                 };
+                let refused = |source| DeviceError::Socket {
+                    address: SocketAddr::new(address, 0),
+                    source,
+                };
                 Ok(Self {
                     epoch,
                     tun,
                     ike: bind(IKE_PORT)?,
                     nat: bind(NAT_PORT)?,
+                    native: EspSocket::bind(address).map_err(refused)?,
+                    icmp: IcmpSocket::bind(address).map_err(refused)?,
+                    address,
                     namespace: id,
+                    link_mtu: raw::link_mtu(address).map_or(LINK_MTU, |mtu| mtu.min(LINK_MTU)),
                 })
             })
             .map_err(entered)?
@@ -82,6 +102,54 @@ impl Device {
     /// Which attachment this is.
     pub const fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// Largest outer packet that leaves here, bytes.
+    pub const fn link_mtu(&self) -> u16 {
+        self.link_mtu
+    }
+
+    /// Sends ESP packets of equal length but the last, back to back, as `outer` says. Returns how many the kernel did
+    /// not take.
+    pub(super) fn send_esp(&self, batch: Batch<'_>, outer: OuterHeader) -> usize {
+        let lost = match self.try_send_esp(batch, outer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.wait_writable(outer);
+                self.try_send_esp(batch, outer)
+            }
+            result => result,
+        };
+        lost.unwrap_or_else(|_| batch.bytes.len().div_ceil(batch.segment_len.max(1)))
+    }
+
+    fn try_send_esp(&self, batch: Batch<'_>, outer: OuterHeader) -> io::Result<usize> {
+        let fragmentation = if outer.may_fragment {
+            Fragmentation::Allowed
+        } else {
+            Fragmentation::Forbidden
+        };
+        if is_native(outer.remote) {
+            self.native.set_fragmentation(fragmentation)?;
+            self.native.send_batch(batch, outer.remote.ip())
+        } else {
+            self.nat.set_fragmentation(fragmentation)?;
+            self.nat.send_batch(batch, outer.remote)
+        }
+    }
+
+    fn wait_writable(&self, outer: OuterHeader) {
+        use std::os::fd::AsFd;
+
+        let fd = if is_native(outer.remote) {
+            self.native.as_fd()
+        } else {
+            self.nat.as_fd()
+        };
+        // Whatever the answer, the send that follows tells.
+        let _ = poll(
+            &mut [PollFd::new(fd, PollFlags::POLLOUT)],
+            PollTimeout::from(PATIENCE),
+        );
     }
 
     /// Whether the namespace that now has the name `name` is the one that this device is in.

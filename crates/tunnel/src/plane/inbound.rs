@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use isthmus_esp::{DropReason, InboundTable, Opened};
+use isthmus_esp::{DropReason, InboundTable, Opened, mss};
 use isthmus_netlink::udp::{RECEIVE_LEN, Received, UdpSocket};
 use isthmus_wire::esp::EspHeader;
 use isthmus_wire::udp::{Encapsulated, NON_ESP_MARKER_LEN};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::device::Device;
+use super::native::{NativePackets, PathReports};
+use super::outer::is_native;
 use super::queue::CommandReceiver;
 use super::runs::{Place, Runs};
 use super::{Counters, EventSender, IKE_PORT, InboundCommand, NAT_PORT, PlaneEvent};
@@ -31,6 +33,9 @@ pub(super) struct Inbound {
     commands: CommandReceiver<InboundCommand>,
     device: Option<Arc<Device>>,
     buffers: Vec<Box<[u8]>>,
+    path_reports: PathReports,
+    // Whether the raw sockets may have something.
+    raw_waits: bool,
     opening: Opening,
 }
 
@@ -43,8 +48,10 @@ struct Opening {
 
 struct SaContext {
     remote: SocketAddr,
+    inner_mtu: u16,
     counters: Arc<Counters>,
     seen: bool,
+    told_exhaustion: bool,
     told_address: Option<Instant>,
 }
 
@@ -60,6 +67,8 @@ impl Inbound {
             buffers: (0..BUFFERS)
                 .map(|_| vec![0; RECEIVE_LEN].into_boxed_slice())
                 .collect(),
+            path_reports: PathReports::new(),
+            raw_waits: false,
             opening: Opening {
                 table: InboundTable::default(),
                 runs: Runs::new(),
@@ -74,11 +83,13 @@ impl Inbound {
             match self.device.clone() {
                 Some(device) => {
                     self.drain_ike(&device);
-                    if !self.drain_nat(&device) {
+                    if !self.drain_raw(&device) || !self.drain_nat(&device) {
                         return;
                     }
                 }
-                None => wait(&self.commands, None),
+                None => {
+                    wait(&self.commands, None);
+                }
             }
         }
     }
@@ -102,14 +113,21 @@ impl Inbound {
             InboundCommand::InsertSa(new) => {
                 let context = SaContext {
                     remote: new.remote,
+                    inner_mtu: new.inner_mtu,
                     counters: new.counters,
                     seen: false,
+                    told_exhaustion: false,
                     told_address: None,
                 };
                 table.insert(new.sa, context);
             }
             InboundCommand::RemoveSa { spi } => {
                 table.remove(spi);
+            }
+            InboundCommand::SetInnerMtu { spi, inner_mtu } => {
+                if let Some((_, context)) = table.find(spi) {
+                    context.inner_mtu = inner_mtu;
+                }
             }
             InboundCommand::SetRemote { spi, remote } => {
                 if let Some((_, context)) = table.find(spi) {
@@ -130,6 +148,40 @@ impl Inbound {
                 self.opening.pass_to_ike(IKE_PORT, received.source, datagram);
             }
         }
+    }
+
+    /// Takes what came without UDP, and what routers say. False if the thread shall end.
+    fn drain_raw(&mut self, device: &Device) -> bool {
+        if !std::mem::take(&mut self.raw_waits) {
+            return true;
+        }
+        for round in 0..ROUNDS {
+            let buffer = round % BUFFERS;
+            let Some(packets) = NativePackets::receive(device, &mut self.buffers[buffer]) else {
+                break;
+            };
+            if !self.execute_waiting() {
+                return false;
+            }
+            for (packet, source) in packets.iter() {
+                let place = Place {
+                    buffer,
+                    start: packet.start,
+                    len: packet.len,
+                };
+                self.opening
+                    .take_esp(place, (source, packet.traffic_class), &mut self.buffers, device);
+            }
+            if buffer + 1 == BUFFERS {
+                self.opening.flush(&self.buffers, device);
+            }
+        }
+        self.opening.flush(&self.buffers, device);
+        while let Some(report) = self.path_reports.next(device) {
+            // Lost if the owner's queue is full: the next packet that is too big brings another.
+            self.opening.events.try_send(PlaneEvent::Path(report));
+        }
+        true
     }
 
     /// Works until nothing is left or the other socket deserves a look; waits if there was nothing. False if the thread
@@ -156,10 +208,11 @@ impl Inbound {
             }
             self.opening.flush(&self.buffers, device);
             if emptied {
-                wait(&self.commands, Some(device));
-                break;
+                self.raw_waits = wait(&self.commands, Some(device));
+                return true;
             }
         }
+        self.raw_waits = true;
         true
     }
 }
@@ -188,13 +241,26 @@ impl Opening {
             Encapsulated::Keepalive => return,
             Encapsulated::Malformed => return self.counters.drops.add(DropReason::MalformedEsp, 1),
         }
+        let outer = (received.source, received.traffic_class);
+        self.take_esp(place, outer, buffers, device);
+    }
+
+    /// Takes an ESP packet with its sender and traffic class, however it was carried.
+    fn take_esp(
+        &mut self,
+        place: Place,
+        (source, traffic_class): (SocketAddr, u8),
+        buffers: &mut [Box<[u8]>],
+        device: &Device,
+    ) {
+        let datagram = &mut buffers[place.buffer][place.start..place.start + place.len];
         let Ok(header) = EspHeader::decode(datagram) else {
             return self.counters.drops.add(DropReason::MalformedEsp, 1);
         };
         let Some((sa, context)) = self.table.find(header.spi) else {
             return self.counters.drops.add(DropReason::UnknownSpi, 1);
         };
-        let arrival = match sa.open(datagram, received.traffic_class) {
+        let arrival = match sa.open(datagram, traffic_class) {
             Ok(arrival) => arrival,
             Err(reason) => return context.counters.drops.add(reason, 1),
         };
@@ -202,12 +268,20 @@ impl Opening {
         if !context.seen {
             context.seen = self.events.try_send(PlaneEvent::FirstInbound { spi: header.spi });
         }
-        if arrival.newest && received.source != context.remote {
-            context.tell_address(header.spi, received.source, &self.events);
+        if sa.nears_exhaustion() && !context.told_exhaustion {
+            let near = PlaneEvent::NearExhaustion { id: header.spi };
+            context.told_exhaustion = self.events.try_send(near);
+        }
+        // Packets without UDP pass no NAT, so no other address is learnt from them.
+        let encapsulated = !is_native(source) && !is_native(context.remote);
+        if arrival.newest && encapsulated && source != context.remote {
+            context.tell_address(header.spi, source, &self.events);
         }
         let Opened::Inner { offset, header } = arrival.opened else {
-            return;
+            return context.counters.drops.add(DropReason::Dummy, 1);
         };
+        let inner = &mut datagram[offset..offset + header.total_len];
+        mss::clamp(inner, &header, usize::from(context.inner_mtu));
         Counters::add(
             &context.counters.packets_in,
             &context.counters.bytes_in,
@@ -272,20 +346,27 @@ fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> Option<Received> {
     None
 }
 
-/// Waits for a command or, with a device, for a datagram.
-fn wait(commands: &CommandReceiver<InboundCommand>, device: Option<&Device>) {
+/// Waits for a command or, with a device, for a datagram. True if something waits at the raw sockets.
+fn wait(commands: &CommandReceiver<InboundCommand>, device: Option<&Device>) -> bool {
     let command = PollFd::new(commands.as_fd(), PollFlags::POLLIN);
     // An interrupted or failed wait only means one more look.
-    let _ = match device {
-        Some(device) => poll(
-            &mut [
+    let raw = match device {
+        Some(device) => {
+            let mut fds = [
                 command,
                 PollFd::new(device.nat.as_fd(), PollFlags::POLLIN),
                 PollFd::new(device.ike.as_fd(), PollFlags::POLLIN),
-            ],
-            PollTimeout::NONE,
-        ),
-        None => poll(&mut [command], PollTimeout::NONE),
+                PollFd::new(device.native.as_fd(), PollFlags::POLLIN),
+                PollFd::new(device.icmp.as_fd(), PollFlags::POLLIN),
+            ];
+            let _ = poll(&mut fds, PollTimeout::NONE);
+            fds[3..].iter().any(|fd| fd.any().unwrap_or(true))
+        }
+        None => {
+            let _ = poll(&mut [command], PollTimeout::NONE);
+            false
+        }
     };
     commands.reset();
+    raw
 }

@@ -7,14 +7,17 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use isthmus_esp::fragment::Fragments;
 use isthmus_esp::offload::{Splitter, VNET_HEADER_LEN};
-use isthmus_esp::{ConnectionHandle, DropReason, OutboundDatabase, SaHandle, Verdict, ecn};
+use isthmus_esp::{ConnectionHandle, DropReason, OutboundDatabase, OutboundSa, SaHandle, Verdict, mss};
 use isthmus_netlink::tun::READ_LEN;
 use isthmus_wire::icmp::{MAX_TOO_BIG_LEN, write_too_big};
+use isthmus_wire::ip::IpHeader;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::batch::SendBatch;
 use super::device::Device;
+use super::outer::{OuterHeader, Wrapping};
 use super::queue::CommandReceiver;
 use super::{ConnectionSetting, Counters, EventSender, NewOutboundSa, OutboundCommand, PlaneEvent};
 
@@ -48,13 +51,24 @@ struct Sealing {
     counters: Arc<Counters>,
     mtu: usize,
     last_too_big: Option<Instant>,
+    // Holds a packet while it is cut into fragments.
+    whole: Box<[u8]>,
 }
 
 struct SaContext {
     id: u32,
     remote: SocketAddr,
+    wrapping: Wrapping,
     counters: Arc<Counters>,
-    told_exhaustion: bool,
+    told: Told,
+}
+
+/// What the owner was told of an SA's end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    Near,
+    Passed,
 }
 
 struct ConnectionState {
@@ -94,6 +108,7 @@ impl Outbound {
                 counters,
                 mtu: usize::from(mtu),
                 last_too_big: None,
+                whole: vec![0; READ_LEN].into_boxed_slice(),
             },
         }
     }
@@ -178,6 +193,17 @@ impl Outbound {
                     .remove_sa(connection, |_, context| context.id == id);
             }
             OutboundCommand::SetConnection(setting) => sealing.set_connection(*setting),
+            OutboundCommand::SetInnerMtu {
+                connection,
+                id,
+                inner_mtu,
+            } => {
+                for context in sealing.database.contexts(connection) {
+                    if context.id == id {
+                        context.wrapping.inner_mtu = inner_mtu;
+                    }
+                }
+            }
             OutboundCommand::SetMtu(mtu) => sealing.mtu = usize::from(mtu),
             OutboundCommand::SetRemote { connection, remote } => {
                 for context in sealing.database.contexts(connection) {
@@ -213,8 +239,9 @@ impl Sealing {
         let context = SaContext {
             id: new.id,
             remote: new.remote,
+            wrapping: new.wrapping,
             counters: Arc::clone(&state.counters),
-            told_exhaustion: false,
+            told: Told::Nothing,
         };
         self.database
             .insert_sa(new.connection, new.sa, new.selectors, context);
@@ -234,56 +261,46 @@ impl Sealing {
     }
 
     fn seal(&mut self, splitter: &Splitter<'_>, handle: SaHandle, device: &Device) {
-        if splitter.longest() > self.mtu && splitter.header().dont_fragment {
-            return self.refuse_too_big(splitter, handle, device);
-        }
         let Some((_, sa, context)) = self.database.sa(handle) else {
             return;
         };
-        let next_header = splitter.header().version_protocol();
-        let traffic_class = ecn::encapsulate(splitter.header().traffic_class);
-        let offset = sa.payload_offset();
-        let (mut packets, mut bytes) = (0u64, 0u64);
+        let header = splitter.header();
+        let limit = context.wrapping.limit(header).min(self.mtu);
+        if splitter.longest() > limit && header.dont_fragment {
+            let packets = splitter.count() as u64;
+            context.counters.drops.add(DropReason::PacketTooBig, packets);
+            return self.refuse_too_big(splitter, limit, device);
+        }
+        let mut sender = Sender {
+            outer: context.wrapping.header(header, context.remote),
+            next_header: header.version_protocol(),
+            sa,
+            context,
+            batch: &mut self.batch,
+            lost: &self.counters,
+            device,
+            passed: (0, 0),
+        };
         for index in 0..splitter.count() {
-            let inner_len = splitter.len_of(index);
-            let len = sa.sealed_len(inner_len);
-            if !self.batch.fits(len, context.remote, traffic_class) {
-                let lost = self.batch.flush(&device.nat);
-                self.counters.drops.add(DropReason::SendFailed, lost as u64);
-            }
-            let Some(room) = self.batch.room(len) else {
-                context.counters.drops.add(DropReason::PacketTooBig, 1);
-                continue;
-            };
-            splitter.write(index, &mut room[offset..offset + inner_len]);
-            match sa.seal(room, inner_len, next_header) {
-                Ok(()) => {
-                    self.batch.add(len, context.remote, traffic_class);
-                    packets += 1;
-                    bytes += inner_len as u64;
-                }
-                Err(reason) => context.counters.drops.add(reason, 1),
+            let len = splitter.len_of(index);
+            if len > limit {
+                let whole = &mut self.whole[..len];
+                splitter.write(index, whole);
+                sender.send_in_fragments(whole, limit);
+            } else {
+                sender.send(len, |room| {
+                    splitter.write(index, room);
+                    if splitter.count() == 1 {
+                        mss::clamp(room, header, limit);
+                    }
+                });
             }
         }
-        Counters::add(
-            &context.counters.packets_out,
-            &context.counters.bytes_out,
-            (packets, bytes),
-        );
-        if sa.nears_exhaustion() && !context.told_exhaustion {
-            context.told_exhaustion = self
-                .events
-                .try_send(PlaneEvent::NearExhaustion { id: context.id });
-        }
+        sender.finish(&self.events);
     }
 
-    fn refuse_too_big(&mut self, splitter: &Splitter<'_>, handle: SaHandle, device: &Device) {
-        if let Some((_, _, context)) = self.database.sa(handle) {
-            context
-                .counters
-                .drops
-                .add(DropReason::PacketTooBig, splitter.count() as u64);
-        }
+    /// Tells the sender of a packet that it is too big.
+    fn refuse_too_big(&mut self, splitter: &Splitter<'_>, limit: usize, device: &Device) {
         let now = Instant::now();
         if self
             .last_too_big
@@ -293,7 +310,7 @@ impl Sealing {
         }
         self.last_too_big = Some(now);
         let mut answer = [0; VNET_HEADER_LEN + MAX_TOO_BIG_LEN];
-        let mtu = u16::try_from(self.mtu).unwrap_or(u16::MAX);
+        let mtu = u16::try_from(limit).unwrap_or(u16::MAX);
         let written = write_too_big(splitter.packet(), mtu, &mut answer[VNET_HEADER_LEN..]);
         if let Some(len) = written {
             // Nobody depends on it: the sender tries again.
@@ -349,7 +366,7 @@ impl Sealing {
     }
 
     fn flush(&mut self, device: &Device) {
-        let lost = self.batch.flush(&device.nat);
+        let lost = self.batch.flush(device);
         if lost > 0 {
             self.counters.drops.add(DropReason::SendFailed, lost as u64);
         }
@@ -359,6 +376,76 @@ impl Sealing {
         match connection.and_then(|connection| self.connections.get(&connection)) {
             Some(state) => state.counters.drops.add(reason, 1),
             None => self.counters.drops.add(reason, 1),
+        }
+    }
+}
+
+/// Seals the packets that one read stands for, all with one SA and one outer header.
+struct Sender<'a> {
+    outer: OuterHeader,
+    next_header: u8,
+    sa: &'a mut OutboundSa,
+    context: &'a mut SaContext,
+    batch: &'a mut SendBatch,
+    lost: &'a Counters,
+    device: &'a Device,
+    // Packets and bytes.
+    passed: (u64, u64),
+}
+
+impl Sender<'_> {
+    /// Seals the packet of `inner_len` bytes that `write` writes.
+    fn send(&mut self, inner_len: usize, write: impl FnOnce(&mut [u8])) {
+        let len = self.sa.sealed_len(inner_len);
+        let offset = self.sa.payload_offset();
+        if !self.batch.fits(len, self.outer) {
+            let lost = self.batch.flush(self.device);
+            self.lost.drops.add(DropReason::SendFailed, lost as u64);
+        }
+        let Some(room) = self.batch.room(len) else {
+            return self.context.counters.drops.add(DropReason::PacketTooBig, 1);
+        };
+        write(&mut room[offset..offset + inner_len]);
+        match self.sa.seal(room, inner_len, self.next_header) {
+            Ok(()) => {
+                self.batch.add(len, self.outer);
+                self.passed.0 += 1;
+                self.passed.1 += inner_len as u64;
+            }
+            Err(reason) => self.context.counters.drops.add(reason, 1),
+        }
+    }
+
+    /// Seals a packet that may be fragmented, in pieces of at most `limit` bytes.
+    fn send_in_fragments(&mut self, whole: &[u8], limit: usize) {
+        let fragments = IpHeader::decode(whole)
+            .ok()
+            .and_then(|header| Fragments::new(whole, &header, limit));
+        let Some(fragments) = fragments else {
+            return self.context.counters.drops.add(DropReason::PacketTooBig, 1);
+        };
+        for index in 0..fragments.count() {
+            self.send(fragments.len_of(index), |room| fragments.write(index, room));
+        }
+    }
+
+    /// Counts, and tells the SA's owner if its end is near.
+    fn finish(self, events: &EventSender) {
+        let context = self.context;
+        let counters = &context.counters;
+        Counters::add(&counters.packets_out, &counters.bytes_out, self.passed);
+        let id = context.id;
+        if self.sa.nears_exhaustion()
+            && context.told == Told::Nothing
+            && events.try_send(PlaneEvent::NearExhaustion { id })
+        {
+            context.told = Told::Near;
+        }
+        if context.told == Told::Near
+            && self.sa.is_exhausted()
+            && events.try_send(PlaneEvent::Exhausted { id })
+        {
+            context.told = Told::Passed;
         }
     }
 }
