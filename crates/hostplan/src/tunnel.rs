@@ -164,10 +164,28 @@ pub enum TunnelRequest {
     },
     /// Tell the state once.
     Report,
+    /// Replace SAs of a connection now rather than when they get old. Answered with [`TunnelReply::Applied`], also if there
+    /// are none.
+    Rekey {
+        /// The connection.
+        connection: VpnConnectionId,
+        /// Which of its SAs.
+        sas: RekeyedSas,
+    },
     /// Delete every SA at its peer, then exit.
     Stop,
     /// Tell the state now and after each change of it (counters alone are no change), until the stream closes.
     Watch,
+}
+
+/// Which SAs of a connection to replace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RekeyedSas {
+    /// Its Child SAs.
+    Child,
+    /// Its IKE SA.
+    Ike,
 }
 
 /// What the tunnel daemon answers, one JSON object per line.

@@ -133,6 +133,13 @@ impl Control {
                 self.apply(plan, now);
                 TunnelReply::Applied
             }
+            TunnelRequest::Rekey { connection, sas } => {
+                let gateways: Vec<VpnGatewayId> = self.gateways.keys().copied().collect();
+                for id in gateways {
+                    self.with_gateway(id, |gateway| gateway.rekey(connection, sas, now));
+                }
+                TunnelReply::Applied
+            }
             TunnelRequest::Report => TunnelReply::Report {
                 report: self.report(),
             },
