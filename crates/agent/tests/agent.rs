@@ -203,6 +203,7 @@ async fn serve_tunnels(
             TunnelRequest::Report => replies.push(TunnelReply::Report {
                 report: state_of(&plans.borrow()),
             }),
+            TunnelRequest::Rekey { .. } => replies.push(TunnelReply::Applied),
             TunnelRequest::Stop => return,
         }
         for reply in replies {

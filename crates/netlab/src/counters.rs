@@ -26,28 +26,39 @@ pub struct LinkCounters {
 }
 
 impl LinkCounters {
-    /// Sets them up at zero. Only IPv4 counts: the links carry nothing else but neighbour discovery.
+    /// Sets them up at zero. What neighbours tell each other by IPv6 does not count.
     ///
     /// # Errors
     /// When nft refuses, for one because they are set up already.
     pub fn new(sites: &TwoSites) -> Result<Self> {
         let (left, right) = (sites.left.public_address, sites.right.public_address);
+        let (left_v6, right_v6) = (sites.left.address_v6, sites.right.address_v6);
         sites.internet.nft(&format!(
-            "table ip watch {{
+            "table inet watch {{
                 counter over_udp {{ }}
                 counter native_esp {{ }}
                 counter in_clear {{ }}
                 counter anything_else {{ }}
                 set gateways {{ type ipv4_addr; elements = {{ {left}, {right} }} }}
+                set gateways_v6 {{ type ipv6_addr; elements = {{ {left_v6}, {right_v6} }} }}
                 chain prerouting {{
                     type filter hook prerouting priority raw;
                     iifname lo accept
                     ip saddr {{ 10.0.0.0/8, 100.64.0.0/10 }} counter name in_clear accept
                     ip daddr {{ 10.0.0.0/8, 100.64.0.0/10 }} counter name in_clear accept
-                    ip saddr @gateways ip daddr @gateways ip protocol esp counter name native_esp accept
-                    ip saddr @gateways ip daddr @gateways udp sport {{ 500, 4500 }} counter name over_udp accept
-                    ip saddr @gateways ip daddr @gateways udp dport {{ 500, 4500 }} counter name over_udp accept
+                    ip6 saddr fd00::/16 counter name in_clear accept
+                    ip6 daddr fd00::/16 counter name in_clear accept
+                    ip saddr @gateways ip daddr @gateways jump between
+                    ip6 saddr @gateways_v6 ip6 daddr @gateways_v6 jump between
+                    ip6 saddr fe80::/10 accept
+                    ip6 saddr :: accept
+                    ip6 nexthdr icmpv6 icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
                     counter name anything_else
+                }}
+                chain between {{
+                    meta l4proto esp counter name native_esp accept
+                    udp sport {{ 500, 4500 }} counter name over_udp accept
+                    udp dport {{ 500, 4500 }} counter name over_udp accept
                 }}
             }}"
         ))?;
@@ -63,7 +74,7 @@ impl LinkCounters {
     pub fn read(&self) -> Result<LinkCount> {
         let listing = self
             .internet
-            .command("nft", &["--json", "list", "counters", "table", "ip", "watch"])?;
+            .command("nft", &["--json", "list", "counters", "table", "inet", "watch"])?;
         let listing: Value = serde_json::from_str(&listing)?;
         let packets = |name: &str| {
             listing["nftables"]

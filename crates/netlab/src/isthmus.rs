@@ -3,13 +3,14 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use isthmus_hostplan::tunnel::{TunnelReply, TunnelRequest};
+use isthmus_hostplan::tunnel::{RekeyedSas, TunnelReply, TunnelRequest};
 use isthmus_hostplan::{
     ConnectionPlan, ConnectionReport, DpdAction, EstablishMode, GatewayTunnels, IkeIdentity, PeerEndpoint,
     TunnelPlan, TunnelReport, TunnelState,
@@ -21,13 +22,15 @@ use crate::node::{Node, Running};
 use crate::patience::{eventually, holds, stretched};
 use crate::proposal;
 use crate::strongswan::LOG_TAIL;
-use crate::topology::Site;
+use crate::topology::{Family, Site};
 
 /// Name of the TUN device in the gateway's namespace.
 pub const TUN: &str = "tun0";
 
 /// MTU of the links between gateways that inner packets are made to fit, bytes.
 const LINK_MTU: u16 = 1500;
+/// What an IPv6 header has more than one of IPv4, bytes.
+const LARGER_HEADER: u16 = 20;
 
 /// How to start the daemon: a program and the arguments before `--socket PATH`.
 #[derive(Clone, Debug)]
@@ -77,6 +80,20 @@ pub fn connection_between(
     })
 }
 
+/// The family that a connection's packets between the gateways have.
+const fn family_outside(connection: &ConnectionPlan) -> Family {
+    match connection.peer {
+        PeerEndpoint::Address {
+            address: IpAddr::V6(_),
+        } => Family::V6,
+        PeerEndpoint::Address {
+            address: IpAddr::V4(_),
+        }
+        | PeerEndpoint::Anywhere
+        | PeerEndpoint::Name { .. } => Family::V4,
+    }
+}
+
 /// A tunnel daemon with one gateway. Dropping it kills the daemon without a word to its peers.
 #[derive(Debug)]
 pub struct Isthmus {
@@ -93,10 +110,15 @@ impl Isthmus {
     /// # Errors
     /// When the gateway cannot be prepared, or the daemon does not come up or refuses the plan.
     pub fn start(program: Program, site: &Site, connections: Vec<ConnectionPlan>) -> Result<Self> {
+        let outside = connections.first().map_or(Family::V4, family_outside);
+        let link_mtu = match outside {
+            Family::V4 => LINK_MTU,
+            Family::V6 => LINK_MTU - LARGER_HEADER,
+        };
         let mtu = connections
             .iter()
             .flat_map(|connection| &connection.esp_proposals)
-            .map(|esp| proposal::inner_mtu(esp, LINK_MTU))
+            .map(|esp| proposal::inner_mtu(esp, link_mtu))
             .min()
             .context("no connection with an ESP proposal")?;
         let plan = TunnelPlan {
@@ -105,7 +127,7 @@ impl Isthmus {
                 name: "gateway".to_owned(),
                 namespace: site.gateway.namespace().to_owned(),
                 tun: TUN.to_owned(),
-                public_address: site.address.into(),
+                public_address: site.address_of(outside),
                 key_log: None,
                 mtu,
                 connections,
@@ -166,6 +188,24 @@ impl Isthmus {
     pub fn change(&mut self, change: impl FnOnce(&mut Vec<ConnectionPlan>)) -> Result<()> {
         change(&mut self.plan.gateways[0].connections);
         self.apply()
+    }
+
+    /// Makes the daemon replace SAs of its first connection now.
+    ///
+    /// # Errors
+    /// When it does not answer or has no connection.
+    pub fn rekey(&self, sas: RekeyedSas) -> Result<()> {
+        let connection = self.plan.gateways[0]
+            .connections
+            .first()
+            .context("the plan has no connection")?
+            .connection;
+        match self.ask(&TunnelRequest::Rekey { connection, sas })? {
+            TunnelReply::Applied => Ok(()),
+            other @ (TunnelReply::Report { .. } | TunnelReply::Refused { .. }) => {
+                bail!("the tunnel daemon answered {other:?}")
+            }
+        }
     }
 
     /// What the daemon reports.
@@ -266,21 +306,31 @@ impl Isthmus {
         ]
         .into_iter()
         .chain(ranges.iter().map(|range| format!("route add {range} dev {TUN}"))))?;
-        let set: Vec<String> = ranges.iter().map(Cidr::to_string).collect();
-        let set = set.join(", ");
-        self.node.nft(&format!(
-            "table ip never_in_clear {{
-                chain forward {{
-                    type filter hook forward priority filter;
-                    oifname != {TUN} ip daddr {{ {set} }} counter drop
-                    iifname != {TUN} ip saddr {{ {set} }} counter drop
-                }}
-                chain output {{
-                    type filter hook output priority filter;
-                    oifname != {TUN} ip daddr {{ {set} }} counter drop
-                }}
-            }}"
-        ))
+        for (family, word) in [(Family::V4, "ip"), (Family::V6, "ip6")] {
+            let set: Vec<String> = ranges
+                .iter()
+                .filter(|range| range.network().is_ipv4() == (family == Family::V4))
+                .map(Cidr::to_string)
+                .collect();
+            if set.is_empty() {
+                continue;
+            }
+            let set = set.join(", ");
+            self.node.nft(&format!(
+                "table {word} never_in_clear {{
+                    chain forward {{
+                        type filter hook forward priority filter;
+                        oifname != {TUN} {word} daddr {{ {set} }} counter drop
+                        iifname != {TUN} {word} saddr {{ {set} }} counter drop
+                    }}
+                    chain output {{
+                        type filter hook output priority filter;
+                        oifname != {TUN} {word} daddr {{ {set} }} counter drop
+                    }}
+                }}"
+            ))?;
+        }
+        Ok(())
     }
 
     fn apply(&self) -> Result<()> {

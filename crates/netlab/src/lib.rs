@@ -32,9 +32,9 @@ pub use isthmus::Isthmus;
 pub use node::{Node, Running};
 pub use patience::eventually;
 pub use ping::{Ping, PingCount};
-pub use strongswan::{StrongSwan, SwanConnection};
+pub use strongswan::{Distribution, StrongSwan, SwanConnection};
 pub use sweep::sweep;
-pub use topology::{Lab, Nat, Site, TwoSites, TwoSitesOptions};
+pub use topology::{Family, Lab, Nat, Site, TwoSites, TwoSitesOptions};
 pub use transfer::transfer;
 
 /// What a lab needs beside what every Debian has: a file, and the package that brings it.

@@ -1,7 +1,7 @@
-//! Echo requests (RFC 792) at a fixed pace with an exact account of every one.
+//! Echo requests (RFC 792, RFC 4443) at a fixed pace with an exact account of every one.
 
 use std::io::{ErrorKind, Read as _};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -18,6 +18,8 @@ use crate::patience::{eventually, stretched};
 
 const ECHO_REPLY: u8 = 0;
 const ECHO_REQUEST: u8 = 8;
+const ECHO_REQUEST_V6: u8 = 128;
+const ECHO_REPLY_V6: u8 = 129;
 const MAGIC: &[u8; 8] = b"isthmus!";
 const HEADER: usize = 8;
 /// Bytes of an echo message: header, magic, stream number, sequence number of 64 bits, filling as `ping` has it.
@@ -68,36 +70,42 @@ impl Ping {
     ///
     /// # Errors
     /// When the socket cannot be made.
-    pub fn start(from: &Node, destination: Ipv4Addr, interval: Duration) -> Result<Self> {
-        Self::spawn(from, destination, interval, u64::MAX)
+    pub fn start(from: &Node, destination: impl Into<IpAddr>, interval: Duration) -> Result<Self> {
+        Self::spawn(from, destination.into(), interval, u64::MAX)
     }
 
     /// Sends exactly `count` requests and waits for their answers.
     ///
     /// # Errors
     /// When the socket cannot be made or read.
-    pub fn exactly(from: &Node, destination: Ipv4Addr, interval: Duration, count: u64) -> Result<PingCount> {
-        Self::spawn(from, destination, interval, count)?.join()
+    pub fn exactly(
+        from: &Node,
+        destination: impl Into<IpAddr>,
+        interval: Duration,
+        count: u64,
+    ) -> Result<PingCount> {
+        Self::spawn(from, destination.into(), interval, count)?.join()
     }
 
     /// Waits until `destination` answers, asking every 10 ms, and tells how long that took.
     ///
     /// # Errors
     /// When there is no answer in the usual time.
-    pub fn until_answered(from: &Node, destination: Ipv4Addr) -> Result<Duration> {
+    pub fn until_answered(from: &Node, destination: impl Into<IpAddr>) -> Result<Duration> {
+        let destination = destination.into();
         let start = Instant::now();
         let what = format!("an echo reply from {destination}");
         eventually(&what, || {
-            let socket = from.run(open)??;
+            let socket = from.run(|| open(destination))??;
             socket.set_read_timeout(Some(Duration::from_millis(10)))?;
             let stream = NEXT_STREAM.fetch_add(1, Ordering::Relaxed);
-            let target = SocketAddrV4::new(destination, 0).into();
-            socket.send_to(&request(stream, 0), &target)?;
+            let target = SocketAddr::new(destination, 0).into();
+            socket.send_to(&request(destination, stream, 0), &target)?;
             let asked = Instant::now();
             let mut buffer = [0; 2048];
             while asked.elapsed() < Duration::from_millis(10) {
                 match (&socket).read(&mut buffer) {
-                    Ok(length) if answered(&buffer[..length], stream).is_some() => return Ok(()),
+                    Ok(length) if answered(destination, &buffer[..length], stream).is_some() => return Ok(()),
                     Ok(_) => {}
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                     Err(error) => return Err(error.into()),
@@ -136,8 +144,8 @@ impl Ping {
         self.join()
     }
 
-    fn spawn(from: &Node, destination: Ipv4Addr, interval: Duration, count: u64) -> Result<Self> {
-        let socket = from.run(open)??;
+    fn spawn(from: &Node, destination: IpAddr, interval: Duration, count: u64) -> Result<Self> {
+        let socket = from.run(|| open(destination))??;
         socket.set_nonblocking(true)?;
         socket.set_recv_buffer_size(1 << 20)?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -181,7 +189,7 @@ impl Drop for Ping {
 
 struct Stream {
     socket: Socket,
-    destination: Ipv4Addr,
+    destination: IpAddr,
     interval: Duration,
     limit: u64,
     number: u32,
@@ -231,8 +239,8 @@ impl Stream {
     }
 
     fn send(&mut self, now: Instant) {
-        let message = request(self.number, self.count.sent);
-        let target = SocketAddrV4::new(self.destination, 0).into();
+        let message = request(self.destination, self.number, self.count.sent);
+        let target = SocketAddr::new(self.destination, 0).into();
         if self.socket.send_to(&message, &target).is_err() {
             self.count.refused += 1;
         }
@@ -248,7 +256,7 @@ impl Stream {
         loop {
             match (&self.socket).read(&mut buffer) {
                 Ok(length) => {
-                    if let Some(sequence) = answered(&buffer[..length], self.number) {
+                    if let Some(sequence) = answered(self.destination, &buffer[..length], self.number) {
                         self.receive(sequence);
                     }
                 }
@@ -277,13 +285,21 @@ impl Stream {
     }
 }
 
-fn open() -> Result<Socket> {
-    Ok(Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4))?)
+fn open(destination: IpAddr) -> Result<Socket> {
+    let (domain, protocol) = match destination {
+        IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4),
+        IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6),
+    };
+    Ok(Socket::new(domain, Type::RAW, Some(protocol))?)
 }
 
-fn request(stream: u32, sequence: u64) -> [u8; MESSAGE] {
+/// The kernel fills in the checksum of ICMPv6, which covers addresses (RFC 3542 section 3.1).
+fn request(destination: IpAddr, stream: u32, sequence: u64) -> [u8; MESSAGE] {
     let mut message = [0; MESSAGE];
-    message[0] = ECHO_REQUEST;
+    message[0] = match destination {
+        IpAddr::V4(_) => ECHO_REQUEST,
+        IpAddr::V6(_) => ECHO_REQUEST_V6,
+    };
     message[4..6].copy_from_slice(&stream.to_be_bytes()[2..]);
     message[6..8].copy_from_slice(&sequence.to_be_bytes()[6..]);
     message[HEADER..16].copy_from_slice(MAGIC);
@@ -295,12 +311,16 @@ fn request(stream: u32, sequence: u64) -> [u8; MESSAGE] {
     message
 }
 
-/// Sequence number of the request that the IPv4 packet answers, if it answers one of `stream`.
-fn answered(packet: &[u8], stream: u32) -> Option<u64> {
-    let header = usize::from(packet.first()? & 0x0f) * 4;
+/// Sequence number of the request that the packet answers, if it answers one of `stream`. The kernel delivers IPv4
+/// packets with their header, IPv6 ones without.
+fn answered(destination: IpAddr, packet: &[u8], stream: u32) -> Option<u64> {
+    let (header, reply) = match destination {
+        IpAddr::V4(_) => (usize::from(packet.first()? & 0x0f) * 4, ECHO_REPLY),
+        IpAddr::V6(_) => (0, ECHO_REPLY_V6),
+    };
     let message = packet.get(header..)?;
     let ours = message.len() == MESSAGE
-        && message[0] == ECHO_REPLY
+        && message[0] == reply
         && message[HEADER..16] == *MAGIC
         && message[16..20] == stream.to_be_bytes()
         && message[20..24] == std::process::id().to_be_bytes();

@@ -1,6 +1,6 @@
-//! Which namespaces there are and how they are joined.
+//! Which namespaces there are and how they are joined. Every link carries IPv4 and IPv6.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context as _, Result};
 use isthmus_netlink::namespace;
@@ -46,6 +46,7 @@ impl Lab {
         node.sysctl("ipv4/ip_forward", "1")?;
         node.sysctl("ipv4/conf/all/rp_filter", "0")?;
         node.sysctl("ipv4/conf/default/rp_filter", "0")?;
+        node.sysctl("ipv6/conf/all/forwarding", "1")?;
         Ok(node)
     }
 }
@@ -68,6 +69,7 @@ struct End<'a> {
     node: &'a Node,
     interface: &'a str,
     address: Ipv4Addr,
+    address_v6: Ipv6Addr,
 }
 
 fn join(near: End<'_>, far: End<'_>, mtu: u16) -> Result<()> {
@@ -80,10 +82,22 @@ fn join(near: End<'_>, far: End<'_>, mtu: u16) -> Result<()> {
     for end in [near, far] {
         end.node.ip([
             format!("address add {}/24 dev {}", end.address, end.interface),
+            // Nobody else is there: the address need not be probed for before it is used.
+            format!("address add {}/64 dev {} nodad", end.address_v6, end.interface),
             format!("link set {} up", end.interface),
         ])?;
     }
     Ok(())
+}
+
+/// An address family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    #[default]
+    V4,
+    /// IPv6.
+    V6,
 }
 
 /// Whether a translator stands between a gateway and the internet.
@@ -93,7 +107,7 @@ pub enum Nat {
     #[default]
     Absent,
     /// The gateway has a private address; a namespace between it and the internet masquerades, and lets only
-    /// answers in.
+    /// answers in. There is no IPv6 then.
     Masquerade,
 }
 
@@ -127,6 +141,8 @@ pub struct Site {
     pub address: Ipv4Addr,
     /// The address by which the other side sees the gateway: another one behind a translator.
     pub public_address: Ipv4Addr,
+    /// The gateway's IPv6 address on `wan`.
+    pub address_v6: Ipv6Addr,
     /// One host for each subnet.
     pub hosts: Vec<Host>,
 }
@@ -140,21 +156,62 @@ pub struct Host {
     pub address: Ipv4Addr,
     /// The subnet.
     pub subnet: Cidr,
+    /// Its IPv6 address.
+    pub address_v6: Ipv6Addr,
+    /// The IPv6 subnet.
+    pub subnet_v6: Cidr,
+}
+
+impl Host {
+    /// Its address of a family.
+    pub fn address_of(&self, family: Family) -> IpAddr {
+        match family {
+            Family::V4 => self.address.into(),
+            Family::V6 => self.address_v6.into(),
+        }
+    }
 }
 
 impl Site {
     /// The subnets, in order.
     pub fn subnets(&self) -> Vec<Cidr> {
-        self.hosts.iter().map(|host| host.subnet).collect()
+        self.subnets_of(Family::V4)
+    }
+
+    /// The subnets of a family, in order.
+    pub fn subnets_of(&self, family: Family) -> Vec<Cidr> {
+        self.hosts
+            .iter()
+            .map(|host| match family {
+                Family::V4 => host.subnet,
+                Family::V6 => host.subnet_v6,
+            })
+            .collect()
+    }
+
+    /// The gateway's own address of a family.
+    pub fn address_of(&self, family: Family) -> IpAddr {
+        match family {
+            Family::V4 => self.address.into(),
+            Family::V6 => self.address_v6.into(),
+        }
+    }
+
+    /// The address of a family by which the other side sees the gateway.
+    pub fn public_address_of(&self, family: Family) -> IpAddr {
+        match family {
+            Family::V4 => self.public_address.into(),
+            Family::V6 => self.address_v6.into(),
+        }
     }
 }
 
 /// Two sites joined by an internet that routes public addresses only.
 #[derive(Debug)]
 pub struct TwoSites {
-    /// 10.1.x.0/24 behind 198.51.100.2.
+    /// 10.1.x.0/24 behind 198.51.100.2, and fd00:1:0:x::/64 behind 2001:db8:1::2.
     pub left: Site,
-    /// 10.2.x.0/24 behind 203.0.113.2.
+    /// 10.2.x.0/24 behind 203.0.113.2, and fd00:2:0:x::/64 behind 2001:db8:2::2.
     pub right: Site,
     /// The router in the middle: interfaces `left` and `right`.
     pub internet: Node,
@@ -206,7 +263,7 @@ impl TwoSites {
     /// When nft refuses, for one because it does so already.
     pub fn lose(&self, percent: u8) -> Result<()> {
         self.internet.nft(&format!(
-            "table ip weather {{
+            "table inet weather {{
                 chain forward {{
                     type filter hook forward priority filter + 10;
                     numgen random mod 100 < {percent} counter drop
@@ -220,7 +277,7 @@ impl TwoSites {
     /// # Errors
     /// When nft refuses, for one because nothing is lost.
     pub fn lose_no_more(&self) -> Result<()> {
-        self.internet.nft("delete table ip weather")
+        self.internet.nft("delete table inet weather")
     }
 
     /// The lab, to add more namespaces to it.
@@ -236,110 +293,118 @@ enum Side {
 }
 
 fn site(lab: &mut Lab, internet: &Node, options: TwoSitesOptions, side: Side) -> Result<Site> {
-    let (name, number, public, uplink) = match side {
-        Side::Left => (
-            "left",
-            1,
-            Ipv4Addr::new(198, 51, 100, 2),
-            Ipv4Addr::new(198, 51, 100, 1),
-        ),
-        Side::Right => (
-            "right",
-            2,
-            Ipv4Addr::new(203, 0, 113, 2),
-            Ipv4Addr::new(203, 0, 113, 1),
-        ),
+    let (name, number, network) = match side {
+        Side::Left => ("left", 1, [198, 51, 100]),
+        Side::Right => ("right", 2, [203, 0, 113]),
     };
+    let public = |last: u8| Ipv4Addr::new(network[0], network[1], network[2], last);
+    let public_v6 = |last: u8| Ipv6Addr::new(0x2001, 0xdb8, number, 0, 0, 0, 0, last.into());
     let gateway = lab.router(&format!("{name}-gw"))?;
     let at_internet = End {
         node: internet,
         interface: name,
-        address: uplink,
+        address: public(1),
+        address_v6: public_v6(1),
+    };
+    let at_gateway = End {
+        node: &gateway,
+        interface: "wan",
+        address: public(2),
+        address_v6: public_v6(2),
     };
     let address = if side == Side::Left && options.left_nat == Nat::Masquerade {
-        let (inside, outside) = (Ipv4Addr::new(100, 64, 0, 2), Ipv4Addr::new(100, 64, 0, 1));
-        let nat = lab.router(&format!("{name}-nat"))?;
-        let (wan, out, lan) = ("wan", "out", "in");
-        join(
-            End {
-                node: &nat,
-                interface: out,
-                address: public,
-            },
-            at_internet,
-            options.mtu,
-        )?;
-        join(
-            End {
-                node: &gateway,
-                interface: wan,
-                address: inside,
-            },
-            End {
-                node: &nat,
-                interface: lan,
-                address: outside,
-            },
-            options.mtu,
-        )?;
-        nat.ip([format!("route add default via {uplink}")])?;
-        nat.nft(
-            "table ip translator {
-                chain postrouting {
-                    type nat hook postrouting priority srcnat;
-                    oifname out masquerade
-                }
-                chain forward {
-                    type filter hook forward priority filter; policy drop;
-                    iifname in accept
-                    ct state established,related accept
-                }
-            }",
-        )?;
-        gateway.ip([format!("route add default via {outside}")])?;
-        inside
+        translated(lab, at_internet, at_gateway, options.mtu)?
     } else {
-        join(
-            End {
-                node: &gateway,
-                interface: "wan",
-                address: public,
-            },
-            at_internet,
-            options.mtu,
-        )?;
-        gateway.ip([format!("route add default via {uplink}")])?;
-        public
+        join(at_gateway, at_internet, options.mtu)?;
+        gateway.ip([
+            format!("route add default via {}", public(1)),
+            format!("route add default via {}", public_v6(1)),
+        ])?;
+        public(2)
     };
     let mut hosts = Vec::new();
     for subnet in 0..options.subnets {
         let node = lab.node(&format!("{name}-host{subnet}"))?;
-        let router = Ipv4Addr::new(10, number, subnet, 1);
-        let host = Ipv4Addr::new(10, number, subnet, 10);
+        let inside = |last: u8| Ipv4Addr::new(10, number as u8, subnet, last);
+        let inside_v6 = |last: u8| Ipv6Addr::new(0xfd00, number, 0, subnet.into(), 0, 0, 0, last.into());
         join(
             End {
                 node: &gateway,
                 interface: &format!("lan{subnet}"),
-                address: router,
+                address: inside(1),
+                address_v6: inside_v6(1),
             },
             End {
                 node: &node,
                 interface: "eth0",
-                address: host,
+                address: inside(10),
+                address_v6: inside_v6(10),
             },
             options.mtu,
         )?;
-        node.ip([format!("route add default via {router}")])?;
+        node.ip([
+            format!("route add default via {}", inside(1)),
+            format!("route add default via {}", inside_v6(1)),
+        ])?;
         hosts.push(Host {
             node,
-            address: host,
+            address: inside(10),
             subnet: format!("10.{number}.{subnet}.0/24").parse()?,
+            address_v6: inside_v6(10),
+            subnet_v6: format!("fd00:{number}:0:{subnet:x}::/64").parse()?,
         });
     }
     Ok(Site {
         gateway,
         address,
-        public_address: public,
+        public_address: public(2),
+        address_v6: public_v6(2),
         hosts,
     })
+}
+
+/// Puts a translator between the internet and the gateway, and yields the gateway's own address. The translator holds
+/// what would be the gateway's public one.
+fn translated(lab: &mut Lab, at_internet: End<'_>, at_gateway: End<'_>, mtu: u16) -> Result<Ipv4Addr> {
+    let (inside, outside) = (Ipv4Addr::new(100, 64, 0, 2), Ipv4Addr::new(100, 64, 0, 1));
+    let nat = lab.router(&format!("{}-nat", at_internet.interface))?;
+    join(
+        End {
+            node: &nat,
+            interface: "out",
+            ..at_gateway
+        },
+        at_internet,
+        mtu,
+    )?;
+    join(
+        End {
+            address: inside,
+            address_v6: Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2),
+            ..at_gateway
+        },
+        End {
+            node: &nat,
+            interface: "in",
+            address: outside,
+            address_v6: Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1),
+        },
+        mtu,
+    )?;
+    nat.ip([format!("route add default via {}", at_internet.address)])?;
+    nat.nft(
+        "table ip translator {
+            chain postrouting {
+                type nat hook postrouting priority srcnat;
+                oifname out masquerade
+            }
+            chain forward {
+                type filter hook forward priority filter; policy drop;
+                iifname in accept
+                ct state established,related accept
+            }
+        }",
+    )?;
+    at_gateway.node.ip([format!("route add default via {outside}")])?;
+    Ok(inside)
 }

@@ -1,7 +1,7 @@
 //! A TCP stream of known bytes, checked to the last one.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,8 +18,9 @@ const STALLED: Duration = Duration::from_secs(15);
 ///
 /// # Errors
 /// When the connection cannot be made, stalls for 15 s, or brings other bytes.
-pub fn transfer(from: &Node, to: &Node, address: Ipv4Addr, bytes: u64) -> Result<Duration> {
-    let listener = to.run(|| TcpListener::bind(SocketAddrV4::new(address, 0)))??;
+pub fn transfer(from: &Node, to: &Node, address: impl Into<IpAddr>, bytes: u64) -> Result<Duration> {
+    let address = address.into();
+    let listener = to.run(|| TcpListener::bind((address, 0)))??;
     let port = listener.local_addr()?.port();
     let patience = stretched(STALLED);
     let start = Instant::now();
