@@ -8,6 +8,7 @@ use crate::algorithm::{EspSuite, IkeSuite};
 use crate::channel::Role;
 use crate::error::IkeError;
 use crate::event::{ChildDirection, ChildId, ChildLifetime, ChildSa, Event, OutboundUse};
+use crate::evidence;
 use crate::host::Context;
 use crate::keys::{Nonces, child_keys};
 use crate::nat::Path;
@@ -31,6 +32,7 @@ pub(crate) struct Child {
     pub(crate) nonce_min: Vec<u8>,
     pub(crate) rekey_at: Option<Instant>,
     pub(crate) expire_at: Instant,
+    pub(crate) installed_at: Instant,
 }
 
 /// Where a child is in its life.
@@ -111,6 +113,12 @@ impl Child {
             OutboundUse::Wait if connection.add_waiting(id, &agreement.traffic, now) => OutboundUse::Now,
             OutboundUse::Wait => OutboundUse::Wait,
         };
+        evidence::on_child(
+            connection,
+            &agreement.suite,
+            agreement.begun_by,
+            agreement.inbound_spi,
+        );
         context.host.owners.insert(id, (connection.id(), parent.id));
         context
             .host
@@ -157,6 +165,7 @@ impl Child {
             nonce_min,
             rekey_at: rekey_after.map(|after| now + after),
             expire_at: now + expire_after,
+            installed_at: now,
         })
     }
 

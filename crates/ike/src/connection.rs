@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 use isthmus_types::{IkeVersion, VpnConnectionId};
 
 use crate::config::{ConnectionConfig, DpdAction, EstablishMode, PeerEndpoint};
+use crate::diary::Diary;
 use crate::event::{ChildId, Event};
+use crate::evidence::Tally;
+use crate::finding::{FindingKind, Severity};
 use crate::host::Host;
 use crate::selector::Traffic;
 use crate::status::{ConnectionState, DownReason};
@@ -29,7 +32,9 @@ pub(crate) struct Connection {
     pub(crate) in_contact: bool,
     pub(crate) ike_pause: Pause,
     pub(crate) child_pause: Pause,
-    complaint: Option<(DownReason, String)>,
+    /// What was found out about it and what happened to it.
+    pub(crate) diary: Diary,
+    pub(crate) tally: Tally,
     reported: ConnectionState,
 }
 
@@ -91,7 +96,8 @@ impl Connection {
             in_contact: false,
             ike_pause: Pause::default(),
             child_pause: Pause::default(),
-            complaint: None,
+            diary: Diary::default(),
+            tally: Tally::default(),
             reported: waiting_state(),
         }
     }
@@ -105,7 +111,9 @@ impl Connection {
         self.wanted = true;
         self.ike_pause.reset();
         self.child_pause.reset();
-        self.complaint = None;
+        // What was found out need not hold any more.
+        self.diary.disprove(|_| true);
+        self.tally = Tally::default();
     }
 
     pub(crate) fn id(&self) -> VpnConnectionId {
@@ -144,16 +152,25 @@ impl Connection {
         }
     }
 
+    /// Records what went wrong where no [`FindingKind`] says it better.
     pub(crate) fn complain(&mut self, reason: DownReason, detail: String) {
-        self.complaint = Some((reason, detail));
+        self.diary.find(FindingKind::Other { reason, detail });
     }
 
+    /// It works: what was wrong is not any more. Forward secrecy alone needs more to be proved.
     pub(crate) fn forget_complaint(&mut self) {
-        self.complaint = None;
+        self.diary.disprove(|kind| {
+            let needs_more = matches!(kind, FindingKind::PfsMismatch { .. });
+            let is_other = matches!(kind, FindingKind::Other { .. });
+            !needs_more && (is_other || kind.severity() == Severity::Error)
+        });
     }
 
-    pub(crate) const fn complaint(&self) -> Option<&(DownReason, String)> {
-        self.complaint.as_ref()
+    /// What explains best why it is down.
+    pub(crate) fn complaint(&self) -> Option<(DownReason, String)> {
+        self.diary
+            .leading()
+            .map(|kind| (kind.reason(), kind.explanation()))
     }
 
     /// A child was installed that may send at once. It comes before all others.
@@ -250,7 +267,8 @@ impl Connection {
     }
 
     /// The state now, and an event if it is another one than last reported.
-    pub(crate) fn report(&mut self, host: &mut Host) {
+    pub(crate) fn report(&mut self, host: &mut Host, now: Instant) {
+        self.diary.stamp(self.id(), host, now);
         let state = self.state();
         if state != self.reported {
             self.reported = state.clone();
@@ -274,11 +292,8 @@ impl Connection {
         if !self.outbound.is_empty() {
             return ConnectionState::Up;
         }
-        match &self.complaint {
-            Some((reason, detail)) => ConnectionState::Down {
-                reason: *reason,
-                detail: detail.clone(),
-            },
+        match self.complaint() {
+            Some((reason, detail)) => ConnectionState::Down { reason, detail },
             None => waiting_state(),
         }
     }

@@ -13,6 +13,7 @@ use crate::channel::Sealed;
 use crate::child::Child;
 use crate::connection::Connection;
 use crate::event::{ChildId, Event, Framing, Transmit};
+use crate::finding::{EventKind, FindingKind, Note};
 use crate::nat::Path;
 use crate::sa::{IkeSa, SaId};
 use crate::status::DownReason;
@@ -21,6 +22,8 @@ use crate::status::DownReason;
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
 /// ESP SPIs up to this are reserved (RFC 4303 section 2.1).
 pub(crate) const RESERVED_SPIS: u32 = 255;
+/// Notes that wait for the shell; it may never ask for them.
+const MAX_NOTES: usize = 256;
 /// Bytes of our nonces.
 const NONCE_LEN: usize = 32;
 
@@ -30,6 +33,7 @@ pub(crate) struct Host {
     pub(crate) transmits: VecDeque<Transmit>,
     pub(crate) events: VecDeque<Event>,
     pub(crate) followups: VecDeque<Followup>,
+    notes: VecDeque<Note>,
     /// Our inbound ESP SPIs in use, also of attempts and of children in their grace.
     esp_spis: BTreeSet<u32>,
     /// Our IKE SPIs.
@@ -90,6 +94,20 @@ impl Context<'_> {
             connection.complain(reason, detail);
         }
     }
+
+    /// Records evidence of what is wrong, for the connection's status.
+    pub(crate) fn find(&mut self, kind: FindingKind) {
+        if let Some(connection) = &mut self.connection {
+            connection.diary.find(kind);
+        }
+    }
+
+    /// Records what happened to the connection.
+    pub(crate) fn note(&mut self, kind: EventKind) {
+        if let Some(connection) = &mut self.connection {
+            connection.diary.note(kind);
+        }
+    }
 }
 
 impl Host {
@@ -100,6 +118,7 @@ impl Host {
             transmits: VecDeque::new(),
             events: VecDeque::new(),
             followups: VecDeque::new(),
+            notes: VecDeque::new(),
             esp_spis: BTreeSet::new(),
             ike_spis: BTreeMap::new(),
             owners: BTreeMap::new(),
@@ -107,6 +126,18 @@ impl Host {
             next_sa: 0,
             next_child: 0,
         }
+    }
+
+    /// Keeps a note for the shell; the oldest goes if nobody asks for them.
+    pub(crate) fn note(&mut self, note: Note) {
+        if self.notes.len() >= MAX_NOTES {
+            self.notes.pop_front();
+        }
+        self.notes.push_back(note);
+    }
+
+    pub(crate) fn next_note(&mut self) -> Option<Note> {
+        self.notes.pop_front()
     }
 
     /// A new IKE SA's id and SPI.

@@ -25,14 +25,18 @@ mod child;
 mod config;
 mod connection;
 mod cookie;
+mod diary;
 mod endpoint;
 mod error;
 mod event;
+mod evidence;
 mod exchange;
 mod extension;
+mod finding;
 mod host;
 mod keys;
 mod nat;
+mod nearest;
 mod negotiate;
 mod parts;
 mod retransmit;
@@ -48,6 +52,11 @@ pub use error::{AuthenticationFailure, IkeError, Mismatch, Refusal, Violation};
 pub use event::{
     ChildDirection, ChildId, ChildLifetime, ChildSa, Encapsulation, Event, Framing, OutboundUse, Transmit,
 };
+pub use finding::{
+    CertificateFault, ConnectionEvent, End, EventKind, Finding, FindingKind, Layer, Note, Severity, Theirs,
+    Unanswered,
+};
 pub use nat::NatStatus;
+pub use nearest::Nearest;
 pub use selector::Selector;
 pub use status::{ChildStatus, ConnectionState, ConnectionStatus, DownReason};

@@ -13,6 +13,7 @@ pub(crate) struct Retransmission {
     sealed: Sealed,
     interval: Duration,
     give_up_at: Instant,
+    tries: u32,
 }
 
 impl Retransmission {
@@ -22,6 +23,7 @@ impl Retransmission {
             sealed,
             interval: FIRST_INTERVAL,
             give_up_at: now + patience,
+            tries: 1,
         }
     }
 
@@ -37,6 +39,17 @@ impl Retransmission {
             return None;
         }
         self.interval = (self.interval * 9 / 5).min(MAX_INTERVAL);
+        self.tries = self.tries.saturating_add(1);
         Some(&self.sealed)
+    }
+
+    /// How often it was sent.
+    pub(crate) const fn tries(&self) -> u32 {
+        self.tries
+    }
+
+    /// Bytes of its longest datagram.
+    pub(crate) fn longest(&self) -> usize {
+        self.sealed.0.iter().map(Vec::len).max().unwrap_or(0)
     }
 }

@@ -188,6 +188,61 @@ pub(crate) fn is_within(answered: &[Selector], asked: &[Selector]) -> bool {
             .all(|answered| asked.iter().any(|asked| asked.contains(answered)))
 }
 
+/// What of `configured` none of `carried` selects. A selector with ports or a protocol carries nothing whole.
+pub(crate) fn without(configured: &[Selector], carried: &[Selector]) -> Vec<Selector> {
+    let mut left = configured.to_vec();
+    for taken in carried
+        .iter()
+        .filter(|taken| taken.protocol.is_none() && (taken.start_port, taken.end_port) == (0, u16::MAX))
+    {
+        left = left.iter().flat_map(|one| subtract(one, taken)).collect();
+        left.truncate(4 * MAX_SELECTORS);
+    }
+    left
+}
+
+/// Each of them once.
+pub(crate) fn distinct(selectors: Vec<Selector>) -> Vec<Selector> {
+    let mut distinct: Vec<Selector> = Vec::new();
+    for selector in selectors {
+        if !distinct.contains(&selector) {
+            distinct.push(selector);
+        }
+    }
+    distinct
+}
+
+/// The addresses of `from` before and after those of `taken`.
+fn subtract(from: &Selector, taken: &Selector) -> Vec<Selector> {
+    let Some(both) = from.intersection(taken) else {
+        return vec![from.clone()];
+    };
+    let before = previous(both.start)
+        .filter(|_| both.start > from.start)
+        .map(|end| Selector { end, ..from.clone() });
+    let after = next(both.end)
+        .filter(|_| both.end < from.end)
+        .map(|start| Selector {
+            start,
+            ..from.clone()
+        });
+    before.into_iter().chain(after).collect()
+}
+
+fn previous(address: IpAddr) -> Option<IpAddr> {
+    match address {
+        IpAddr::V4(v4) => v4.to_bits().checked_sub(1).map(|bits| IpAddr::V4(bits.into())),
+        IpAddr::V6(v6) => v6.to_bits().checked_sub(1).map(|bits| IpAddr::V6(bits.into())),
+    }
+}
+
+fn next(address: IpAddr) -> Option<IpAddr> {
+    match address {
+        IpAddr::V4(v4) => v4.to_bits().checked_add(1).map(|bits| IpAddr::V4(bits.into())),
+        IpAddr::V6(v6) => v6.to_bits().checked_add(1).map(|bits| IpAddr::V6(bits.into())),
+    }
+}
+
 /// Selectors in words, for evidence sentences.
 pub(crate) fn describe(selectors: &[Selector]) -> String {
     let words: Vec<String> = selectors.iter().take(4).map(ToString::to_string).collect();
@@ -250,6 +305,21 @@ mod tests {
         assert!(is_within(&[select("10.1.3.0/24")], &asked));
         assert!(!is_within(&[select("10.0.0.0/8")], &asked));
         assert!(!is_within(&[], &asked));
+    }
+
+    #[test]
+    fn what_is_left_out_is_told_exactly() {
+        let configured = [select("10.0.0.0/23"), select("172.16.0.0/16")];
+        let left = without(&configured, &[select("10.0.1.0/24")]);
+        assert_eq!(left, [select("10.0.0.0/24"), select("172.16.0.0/16")]);
+        assert!(without(&configured, &configured).is_empty());
+        assert_eq!(without(&configured, &[]), configured);
+        assert!(without(&configured, &[select("0.0.0.0/0")]).is_empty());
+        let web = Selector {
+            protocol: Some(6),
+            ..select("0.0.0.0/0")
+        };
+        assert_eq!(without(&configured, &[web]), configured);
     }
 
     #[test]

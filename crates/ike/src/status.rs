@@ -1,11 +1,13 @@
 //! What a connection is doing, for people.
 
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use isthmus_types::VpnConnectionId;
 
 use crate::algorithm::{EspSuite, IkeSuite};
 use crate::event::ChildId;
+use crate::finding::{ConnectionEvent, Finding};
 use crate::nat::NatStatus;
 use crate::selector::Selector;
 
@@ -65,6 +67,14 @@ pub struct ConnectionStatus {
     pub ike_sas: usize,
     /// The Child SAs that are not being removed.
     pub children: Vec<ChildStatus>,
+    /// When the newest IKE SA was authenticated.
+    pub established_at: Option<Instant>,
+    /// When an authentic message or packet of the peer came last.
+    pub last_heard: Option<Instant>,
+    /// What is wrong or worth knowing, the gravest first.
+    pub findings: Vec<Finding>,
+    /// What happened last, oldest first.
+    pub events: Vec<ConnectionEvent>,
 }
 
 /// One Child SA of a connection.
@@ -84,4 +94,10 @@ pub struct ChildStatus {
     pub local_selectors: Vec<Selector>,
     /// Traffic on the peer's side.
     pub remote_selectors: Vec<Selector>,
+    /// When it was installed.
+    pub installed_at: Instant,
+    /// When we replace it; none if the peer alone does so.
+    pub rekey_at: Option<Instant>,
+    /// When it is removed, if nothing replaced it.
+    pub expire_at: Instant,
 }

@@ -19,8 +19,11 @@ use crate::child::ChildPhase;
 use crate::config::{Change, ConnectionConfig, PeerEndpoint};
 use crate::connection::Connection;
 use crate::cookie::CookieJar;
+use crate::diary;
 use crate::event::{ChildId, Event, Transmit};
+use crate::evidence;
 use crate::exchange::{ike_sa_init, request, timeout};
+use crate::finding::{EventKind, Finding, FindingKind, Note};
 use crate::host::{Context, Host};
 use crate::sa::{IkeSa, Phase, SaId, State};
 use crate::status::{ChildStatus, ConnectionState, ConnectionStatus, DownReason};
@@ -136,6 +139,7 @@ impl Endpoint {
             return;
         };
         let events = &mut self.host.events;
+        let connections = &mut self.connections;
         self.sas.edit(sa, |sa| {
             if sa.path.nat.remote && sa.path.remote != remote {
                 sa.path.remote = remote;
@@ -143,6 +147,9 @@ impl Endpoint {
                     .established()
                     .map(|established| established.children.iter().map(|child| child.id).collect())
                     .unwrap_or_default();
+                if let Some(connection) = connections.get_mut(&connection) {
+                    connection.diary.note(EventKind::PeerMoved { to: remote });
+                }
                 events.push_back(Event::PeerMoved {
                     connection,
                     children,
@@ -158,17 +165,18 @@ impl Endpoint {
         self.clock = now;
         self.agenda.touch(connection);
         if let Some(connection) = self.connections.get_mut(&connection)
-            && matches!(connection.config.peer, PeerEndpoint::Name(_))
+            && let PeerEndpoint::Name(name) = &connection.config.peer
         {
-            connection.peer_address = address.map(|address| address.to_canonical());
             if address.is_some() {
                 connection.ike_pause.reset();
+                connection
+                    .diary
+                    .disprove(|kind| matches!(kind, FindingKind::AddressUnknown { .. }));
             } else {
-                connection.complain(
-                    DownReason::PeerNotResponding,
-                    "the name of the peer has no address: check it and the name servers".into(),
-                );
+                let name = name.clone();
+                connection.diary.find(FindingKind::AddressUnknown { name });
             }
+            connection.peer_address = address.map(|address| address.to_canonical());
         }
         self.settle(now);
     }
@@ -256,6 +264,11 @@ impl Endpoint {
         self.host.events.pop_front()
     }
 
+    /// The next thing that happened to a connection, for a log. Few are kept if nobody asks for them.
+    pub fn poll_note(&mut self) -> Option<Note> {
+        self.host.next_note()
+    }
+
     /// When to call [`Endpoint::handle_timeout`] next, and why. At once if output is waiting to be polled.
     pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
         if !self.host.transmits.is_empty() || !self.host.events.is_empty() {
@@ -296,6 +309,9 @@ impl Endpoint {
                 suite: child.suite,
                 local_selectors: child.traffic.local.clone(),
                 remote_selectors: child.traffic.remote.clone(),
+                installed_at: child.installed_at,
+                rekey_at: child.rekey_at,
+                expire_at: child.expire_at,
             })
             .collect();
         let esp_suite: Option<EspSuite> = children.last().map(|child| child.suite);
@@ -303,12 +319,16 @@ impl Endpoint {
         Some(ConnectionStatus {
             connection,
             state: found.state(),
-            warning: found.complaint().cloned(),
+            warning: found.complaint(),
             ike_suite: newest.map(|(_, established)| established.suite),
             esp_suite,
             remote: newest.map(|(sa, _)| sa.path.remote),
             nat: newest.map(|(sa, _)| sa.path.nat),
             ike_sas: live.len(),
+            findings: self.findings_of(found, &children),
+            events: found.diary.events(),
+            established_at: newest.map(|(_, established)| established.established_at),
+            last_heard: newest.map(|(_, established)| established.last_heard),
             children,
         })
     }
@@ -316,6 +336,21 @@ impl Endpoint {
     /// The state of a connection.
     pub fn state(&self, connection: VpnConnectionId) -> Option<ConnectionState> {
         self.connections.get(&connection).map(Connection::state)
+    }
+
+    /// What was found, with what the children that there are tell by themselves.
+    fn findings_of(&self, connection: &Connection, children: &[ChildStatus]) -> Vec<Finding> {
+        let mut findings = connection.diary.findings(self.clock);
+        findings.extend(
+            evidence::narrowed(&connection.config, children).map(|(kind, since)| Finding {
+                kind,
+                first_at: since,
+                last_at: self.clock,
+                times: 1,
+            }),
+        );
+        diary::sort(&mut findings);
+        findings
     }
 
     fn sas_of(&self, connection: VpnConnectionId) -> Vec<SaId> {
@@ -421,7 +456,7 @@ impl Endpoint {
                 self.ensure(id, now);
                 self.follow_up(now);
                 if let Some(connection) = self.connections.get_mut(&id) {
-                    connection.report(&mut self.host);
+                    connection.report(&mut self.host, now);
                     self.agenda.set(id, connection.next_timeout(now));
                 }
             }

@@ -14,7 +14,9 @@ use crate::channel::{Received, receiver_spi};
 use crate::connection::Connection;
 use crate::cookie::CookieClaim;
 use crate::error::IkeError;
+use crate::evidence;
 use crate::exchange::{Datagram, established, ike_auth, ike_sa_init};
+use crate::finding::{End, FindingKind};
 use crate::host::Context;
 use crate::parts::Parts;
 use crate::sa::{SaId, State};
@@ -142,29 +144,28 @@ impl Endpoint {
                 .id_responder
                 .as_ref()
                 .filter(|asked| !is_identity(asked, &config.local_identity));
-            let (reason, detail) = if !is_identity(received, &config.peer_identity) {
-                let detail = format!(
-                    "a peer at {address} calls itself {}, expected is {}: make the identities of both ends match",
-                    describe_identity(received),
-                    config.peer_identity
-                );
-                (DownReason::AuthenticationFailed, detail)
+            let kind = if !is_identity(received, &config.peer_identity) {
+                FindingKind::IdentityMismatch {
+                    end: End::Peers,
+                    received: describe_identity(received),
+                    expected: config.peer_identity.to_string(),
+                }
             } else if let Some(asked) = other_asked {
-                let detail = format!(
-                    "the peer at {address} asked for identity {} where ours is {}: make the identities of both ends \
-                     match",
-                    describe_identity(asked),
-                    config.local_identity
-                );
-                (DownReason::AuthenticationFailed, detail)
+                FindingKind::IdentityMismatch {
+                    end: End::Ours,
+                    received: describe_identity(asked),
+                    expected: config.local_identity.to_string(),
+                }
             } else {
-                let detail = format!(
-                    "the peer at {address} agreed on IKE algorithms of another connection: make the IKE policies of \
-                     both ends equal"
-                );
-                (DownReason::IkeProposalMismatch, detail)
+                FindingKind::Other {
+                    reason: DownReason::IkeProposalMismatch,
+                    detail: format!(
+                        "the peer at {address} agreed on IKE algorithms of another connection: make the IKE policies of \
+                         both ends equal"
+                    ),
+                }
             };
-            connection.complain(reason, detail);
+            connection.diary.find(kind);
             self.agenda.touch(connection.id());
         }
     }
@@ -220,7 +221,12 @@ impl Endpoint {
                 self.begun_by_peers.insert(key, sa.id);
                 self.sas.put(sa);
             }
-            Err(error) => self.refuse(datagram, &error),
+            Err(error) => {
+                for id in expected {
+                    self.agenda.touch(id);
+                }
+                self.refuse(datagram, &error);
+            }
         }
     }
 
@@ -273,6 +279,12 @@ impl Endpoint {
         let DecodeError::Version(version) = error else {
             return;
         };
+        for connection in self.connections.values_mut() {
+            if connection.may_be_at(remote.ip()) {
+                evidence::other_version(connection, version);
+                self.agenda.touch(connection.id());
+            }
+        }
         if !expected || version < 3 {
             return;
         }

@@ -8,6 +8,7 @@ use crate::channel::Received;
 use crate::error::IkeError;
 use crate::event::Event;
 use crate::exchange::{Datagram, Fate, create_child, informational, rekey_ike, request};
+use crate::finding::EventKind;
 use crate::host::{Context, GRACE};
 use crate::parts::Parts;
 use crate::sa::{Established, Exchange, IkeSa};
@@ -118,7 +119,10 @@ fn follow(context: &mut Context<'_>, sa: &mut IkeSa, established: &Established, 
     }
     sa.path.remote = datagram.remote;
     sa.path.local_port = datagram.local_port;
-    if let Some(connection) = &context.connection {
+    if let Some(connection) = &mut context.connection {
+        connection
+            .diary
+            .note(EventKind::PeerMoved { to: datagram.remote });
         context.host.events.push_back(Event::PeerMoved {
             connection: connection.id(),
             children: established.children.iter().map(|child| child.id).collect(),

@@ -10,6 +10,7 @@ use crate::channel::{Channel, Role};
 use crate::child::{Child, Parent};
 use crate::connection::Connection;
 use crate::error::{AuthenticationFailure, IkeError};
+use crate::evidence;
 use crate::exchange::create_child::{ChildAttempt, ChildRequest};
 use crate::exchange::{Datagram, request};
 use crate::host::{Context, Followup};
@@ -54,11 +55,11 @@ pub(crate) fn start(
             identity: &identity.body(),
         },
     );
-    let mut payloads = vec![
-        Payload::IdInitiator(identity),
-        Payload::IdResponder(encode_identity(&config.peer_identity)),
-        Payload::Auth(proof),
-    ];
+    let mut payloads = vec![Payload::IdInitiator(identity)];
+    if !evidence::asks_any_identity(connection) {
+        payloads.push(Payload::IdResponder(encode_identity(&config.peer_identity)));
+    }
+    payloads.push(Payload::Auth(proof));
     if !connection.in_contact {
         payloads.push(Payload::Notify(NotifyPayload::new(
             NotifyType::INITIAL_CONTACT,
@@ -107,10 +108,7 @@ pub(crate) fn on_response(
         Err(error) => {
             let told = error == IkeError::Authentication(AuthenticationFailure::ToldByPeer);
             auth.child.abandon(context.host);
-            context.complain(
-                error.down_reason(),
-                evidence(context.connection.as_deref(), &error),
-            );
+            evidence::auth_failed(context, &error, None);
             if let Some(connection) = &mut context.connection {
                 connection.ike_pause.after_failure(context.host, context.now);
             }
@@ -157,8 +155,7 @@ pub(crate) fn respond(
     match parts.and_then(|parts| verify_initiator(context, &init, &parts).map(|()| parts)) {
         Ok(parts) => establish_as_responder(context, sa, *init, datagram, parts),
         Err(error) => {
-            let detail = evidence(context.connection.as_deref(), &error);
-            context.complain(error.down_reason(), detail);
+            evidence::auth_failed(context, &error, None);
             let mut channel = init.channel;
             let payloads: Vec<Payload> = error.notify().map(Payload::Notify).into_iter().collect();
             sa.state = match channel.respond(ExchangeType::IKE_AUTH, &payloads) {
@@ -250,7 +247,7 @@ fn establish_as_initiator(context: &mut Context<'_>, sa: &mut IkeSa, auth: AuthS
         path: &sa.path,
     };
     let spi = auth.child.spi;
-    let asked = auth.child.asked();
+    let asked = auth.child.asked(&[]);
     let child = auth
         .child
         .accept(context, &parent, &mut parts, &nonces, KeyExchange::Absent, &[]);
@@ -265,6 +262,7 @@ fn establish_as_initiator(context: &mut Context<'_>, sa: &mut IkeSa, auth: AuthS
     if let Some(connection) = &mut context.connection {
         connection.forget_complaint();
     }
+    evidence::on_established(context, sa, &established.suite, Role::Initiator);
     match child {
         Ok(child) => {
             established.children.push(child);
@@ -353,6 +351,8 @@ fn establish_as_responder(
         Role::Responder,
         context.now,
     );
+    evidence::on_established(context, sa, &established.suite, Role::Responder);
+    evidence::mode(context, &parts);
     match child {
         Ok((child, answer)) => {
             established.children.push(child);
@@ -362,7 +362,6 @@ fn establish_as_responder(
             }
         }
         Err(error) => {
-            context.complain(error.down_reason(), error.to_string());
             payloads.extend(error.notify().map(Payload::Notify));
             if let Some(connection) = &mut context.connection {
                 connection
@@ -405,7 +404,9 @@ fn answer_child(
         derive: &init.keys.derive,
         path: &sa.path,
     };
-    asked.answer(context, &parent, nonces, &[])
+    asked
+        .answer(context, &parent, nonces, &[])
+        .inspect_err(|error| asked.report(context, error))
 }
 
 fn established(
@@ -430,32 +431,6 @@ fn established(
         begun_by,
         established_at: now,
         last_heard: now,
-    }
-}
-
-/// An error as a sentence that names what to look at.
-fn evidence(connection: Option<&Connection>, error: &IkeError) -> String {
-    let Some(connection) = connection else {
-        return error.to_string();
-    };
-    match error {
-        IkeError::Authentication(AuthenticationFailure::Key) => {
-            "the peer proved another pre-shared key than ours: set the same key at both ends".into()
-        }
-        IkeError::Authentication(AuthenticationFailure::Identity(received)) => format!(
-            "the peer calls itself {received}, expected is {}: make the identities of both ends match",
-            connection.config.peer_identity
-        ),
-        IkeError::Authentication(AuthenticationFailure::ToldByPeer) => format!(
-            "the peer refused our key or our identity ({}): compare key and identities of both ends",
-            connection.config.local_identity
-        ),
-        IkeError::Authentication(AuthenticationFailure::Method)
-        | IkeError::Internal(_)
-        | IkeError::Malformed(_)
-        | IkeError::Mismatch(_)
-        | IkeError::Refused(_)
-        | IkeError::Violation(_) => format!("IKE_AUTH failed: {error}"),
     }
 }
 

@@ -7,19 +7,22 @@ use isthmus_crypto::dh::PrivateKey;
 use isthmus_types::DhGroup;
 use isthmus_wire::ike::{
     ExchangeType, IkeFlags, IkeHeader, IkeSpi, KePayload, NotifyPayload, NotifyType, Payload, PayloadType,
-    encode_message,
+    Transform, TransformId, TransformType, encode_message,
 };
 
-use crate::algorithm::{group_id, group_of};
+use crate::algorithm::{describe_transform, group_id, group_of};
 use crate::channel::{Channel, Role};
 use crate::connection::Connection;
 use crate::endpoint::{IKE_PORT, NAT_PORT};
 use crate::error::{IkeError, Mismatch, Violation};
+use crate::evidence;
 use crate::exchange::{Datagram, ike_auth};
 use crate::extension::Extensions;
+use crate::finding::{EventKind, FindingKind, Layer};
 use crate::host::{Context, Host};
 use crate::keys::{Nonces, SpiPair, first_seed, ike_keys};
 use crate::nat::{self, NatStatus, Path};
+use crate::nearest::describe_kind;
 use crate::negotiate::{choose_ike, describe, offer_ike};
 use crate::parts::{Parts, required};
 use crate::retransmit::Retransmission;
@@ -31,6 +34,8 @@ use crate::timer::{Timer, Timers};
 const PATIENCE: Duration = Duration::from_secs(8);
 /// How long a handshake of somebody else may take.
 pub(crate) const HALF_OPEN_TIME: Duration = Duration::from_secs(20);
+/// After so many attempts without an answer every second one goes to the port of NAT traversal.
+const UNANSWERED_ATTEMPTS: u32 = 2;
 /// Cookie and group retries of one attempt.
 const MAX_ROUNDS: u32 = 5;
 
@@ -53,6 +58,13 @@ pub(crate) fn start(context: &mut Context<'_>) -> Result<IkeSa, IkeError> {
     let forced = config.force_encapsulation;
     let extensions = Extensions::offered(config);
     let dh = generate(group)?;
+    // A peer that is silent on one port may be heard on the other.
+    let other_port =
+        connection.tally.unanswered >= UNANSWERED_ATTEMPTS && connection.tally.unanswered % 2 == 0;
+    let port = if other_port { NAT_PORT } else { IKE_PORT };
+    connection.diary.note(EventKind::NegotiationStarted {
+        peer: SocketAddr::new(address, port),
+    });
     let (id, local_spi) = context.host.new_sa();
     let mut sa = IkeSa {
         id,
@@ -60,10 +72,10 @@ pub(crate) fn start(context: &mut Context<'_>) -> Result<IkeSa, IkeError> {
         local_spi,
         remote_spi: IkeSpi::ZERO,
         path: Path {
-            local_port: IKE_PORT,
-            remote: SocketAddr::new(address, IKE_PORT),
+            local_port: port,
+            remote: SocketAddr::new(address, port),
             nat: NatStatus {
-                forced,
+                forced: forced || other_port,
                 ..NatStatus::default()
             },
         },
@@ -93,6 +105,7 @@ pub(crate) fn on_response(
     mut init: Box<InitSent>,
     datagram: &Datagram<'_>,
 ) {
+    evidence::heard(context, sa.path.remote);
     let parts = match Parts::sort(datagram.message.payloads.clone()) {
         Ok(parts) => parts,
         // It is not authenticated: the real answer may still come.
@@ -136,11 +149,8 @@ pub(crate) fn respond(
         let mut ours = String::new();
         for connection in candidates.iter_mut() {
             ours = describe(&offer_ike(&connection.config.ike_proposals, None));
-            let detail = format!(
-                "the peer offers for IKE: {}; accepted here: {ours}. Make the IKE policies of both ends equal",
-                describe(&offered)
-            );
-            connection.complain(DownReason::IkeProposalMismatch, detail);
+            let found = evidence::no_ike_proposal(&connection.config, &offered);
+            connection.diary.find(found);
         }
         return Err(IkeError::Mismatch(Mismatch::Ike(ours)));
     };
@@ -332,11 +342,19 @@ fn retry_or_note(context: &mut Context<'_>, sa: &mut IkeSa, mut init: Box<InitSe
     };
     let notify_type = error.notify_type;
     if notify_type == NotifyType::NO_PROPOSAL_CHOSEN || notify_type == NotifyType::INVALID_KE_PAYLOAD {
-        let detail = format!(
-            "the peer accepts none of our IKE proposals: {}. Make the IKE policies of both ends equal",
-            describe(&offer_ike(&init.proposals, None))
-        );
-        context.complain(DownReason::IkeProposalMismatch, detail);
+        let ours = offer_ike(&init.proposals, None);
+        context.find(match error_group(error) {
+            Some(group) => FindingKind::GroupDemanded {
+                layer: Layer::Ike,
+                theirs: group,
+                ours: describe_kind(&ours, TransformType::KE),
+            },
+            None => FindingKind::NoProposalInCommon {
+                layer: Layer::Ike,
+                ours: describe(&ours),
+                theirs: None,
+            },
+        });
     } else {
         let detail = format!("the peer refused the first message with {notify_type:?}");
         context.complain(DownReason::PeerNotResponding, detail);
@@ -353,10 +371,20 @@ fn retry_or_note(context: &mut Context<'_>, sa: &mut IkeSa, mut init: Box<InitSe
     }
 }
 
+/// The group that a refusal demands, in words.
+fn error_group(error: &NotifyPayload) -> Option<String> {
+    let id: [u8; 2] = match error.notify_type {
+        NotifyType::INVALID_KE_PAYLOAD => error.data.as_slice().try_into().ok()?,
+        _ => return None,
+    };
+    let transform = Transform::new(TransformType::KE, TransformId(u16::from_be_bytes(id)));
+    Some(describe_transform(&transform))
+}
+
 /// The group that an INVALID_KE_PAYLOAD names.
 pub(crate) fn suggested_group(notify: &NotifyPayload) -> Option<DhGroup> {
     let id: [u8; 2] = notify.data.as_slice().try_into().ok()?;
-    group_of(isthmus_wire::ike::TransformId(u16::from_be_bytes(id)))
+    group_of(TransformId(u16::from_be_bytes(id)))
 }
 
 fn accept(

@@ -3,8 +3,11 @@
 use isthmus_wire::ike::{DeletePayload, NotifyType, Payload, ProtocolId};
 
 use crate::child::ChildPhase;
+use crate::error::{AuthenticationFailure, IkeError};
+use crate::evidence;
 use crate::exchange::Fate;
 use crate::exchange::rekey_ike::hand_over;
+use crate::finding::{End, EventKind, Layer};
 use crate::host::{Context, GRACE};
 use crate::parts::Parts;
 use crate::sa::{Established, Exchange, Phase};
@@ -62,10 +65,8 @@ fn delete_ike(context: &mut Context<'_>, established: &mut Established, parts: &
         hand_over(context, established, rival);
     } else if established.phase == Phase::Live {
         if parts.notify(NotifyType::AUTHENTICATION_FAILED).is_some() {
-            context.complain(
-                DownReason::AuthenticationFailed,
-                "the peer refused our key or identity: compare key and identities of both ends".into(),
-            );
+            let told = IkeError::Authentication(AuthenticationFailure::ToldByPeer);
+            evidence::auth_failed(context, &told, None);
         } else {
             context.complain(
                 DownReason::Negotiating,
@@ -73,6 +74,9 @@ fn delete_ike(context: &mut Context<'_>, established: &mut Established, parts: &
             );
         }
         if let Some(connection) = &mut context.connection {
+            connection.diary.note(EventKind::IkeDeleted { by: End::Peers });
+            let age = context.now.saturating_duration_since(established.established_at);
+            evidence::on_peers_end(connection, Layer::Ike, age);
             // The peer goes first, if it wants to come back at once.
             connection
                 .ike_pause
@@ -89,11 +93,22 @@ fn delete_child(context: &mut Context<'_>, established: &mut Established, spi: u
         .children
         .iter()
         .find(|child| child.outbound_spi == spi)?;
-    let (id, inbound_spi, phase) = (child.id, child.inbound_spi, child.phase);
+    let (id, inbound_spi, phase, installed_at) =
+        (child.id, child.inbound_spi, child.phase, child.installed_at);
+    if child.is_in_use()
+        && let Some(connection) = &mut context.connection
+    {
+        let age = context.now.saturating_duration_since(installed_at);
+        evidence::on_peers_end(connection, Layer::Esp, age);
+    }
     match phase {
         ChildPhase::Deleting => None,
         ChildPhase::Condemned | ChildPhase::Live | ChildPhase::Outdated | ChildPhase::Replaced { .. } => {
             established.bury(context, id, GRACE);
+            context.note(EventKind::ChildDeleted {
+                by: End::Peers,
+                spi: inbound_spi,
+            });
             if let Some(connection) = &mut context.connection
                 && !established.children.iter().any(|child| child.is_in_use())
             {

@@ -9,9 +9,11 @@ use isthmus_wire::ike::{IkeSpi, KePayload, NotifyType, Payload, PayloadType, Pro
 use crate::algorithm::{IkeSuite, group_id};
 use crate::channel::{Channel, Role};
 use crate::error::{IkeError, Mismatch, Refusal, Violation};
+use crate::evidence;
 use crate::exchange::create_child::is_lower;
 use crate::exchange::ike_sa_init::suggested_group;
 use crate::exchange::request;
+use crate::finding::{EventKind, Layer};
 use crate::host::{Context, Followup, Host};
 use crate::keys::{Nonces, SpiPair, ike_keys, rekey_seed};
 use crate::negotiate::{choose_ike, describe, offer_ike};
@@ -152,6 +154,10 @@ pub(crate) fn respond(
             return Err(error);
         }
     };
+    if let Some(connection) = &mut context.connection {
+        let age = context.now.saturating_duration_since(established.established_at);
+        evidence::on_peers_end(connection, Layer::Ike, age);
+    }
     let rival = established
         .outstanding
         .as_mut()
@@ -361,6 +367,10 @@ fn successor(
         })),
     };
     new.arm_lifetime(context);
+    context.note(EventKind::IkeReplaced {
+        by: ends.role.begun_by(),
+        suite: suite.to_string(),
+    });
     Ok(new)
 }
 

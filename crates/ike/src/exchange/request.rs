@@ -8,6 +8,7 @@ use crate::channel::Role;
 use crate::child::{Child, ChildPhase};
 use crate::error::IkeError;
 use crate::exchange::{create_child, rekey_ike};
+use crate::finding::{End, EventKind};
 use crate::host::Context;
 use crate::sa::{Established, Exchange, IkeSa, Outstanding, Phase, State};
 use crate::status::DownReason;
@@ -93,6 +94,10 @@ fn next_delete(context: &mut Context<'_>, established: &mut Established) -> Opti
             spis.push(child.inbound_spi);
             children.push(child.id);
             if let Some(connection) = &mut context.connection {
+                connection.diary.note(EventKind::ChildDeleted {
+                    by: End::Ours,
+                    spi: child.inbound_spi,
+                });
                 connection.retire(context.host, child.id);
             }
         }

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use crate::config::DpdAction;
+use crate::evidence;
 use crate::exchange::{Fate, request};
+use crate::finding::Unanswered;
 use crate::host::Context;
 use crate::retransmit::Retransmission;
 use crate::sa::{Established, IkeSa, Phase, State};
-use crate::status::DownReason;
 use crate::timer::Timer;
 
 /// Handles all timers of the IKE SA and of its children that are due.
@@ -36,10 +37,22 @@ fn on_handshake(context: &mut Context<'_>, sa: &mut IkeSa, timer: Timer) {
         Timer::Retransmit => match std::mem::replace(&mut sa.state, State::Dead) {
             State::InitSent(mut init) => {
                 if again(context, sa, &mut init.retransmission) {
-                    no_answer_yet(context, sa, "its first message");
+                    if init.refused_with.is_none() {
+                        evidence::no_answer(
+                            context,
+                            sa,
+                            Unanswered::FirstMessage,
+                            init.retransmission.tries(),
+                        );
+                    }
                     sa.state = State::InitSent(init);
                 } else {
-                    no_answer(context, sa, "to any first message");
+                    if let Some(connection) = &mut context.connection
+                        && init.refused_with.is_none()
+                    {
+                        connection.tally.unanswered = connection.tally.unanswered.saturating_add(1);
+                    }
+                    pause(context);
                 }
             }
             State::AuthSent(mut auth) => {
@@ -47,7 +60,11 @@ fn on_handshake(context: &mut Context<'_>, sa: &mut IkeSa, timer: Timer) {
                     sa.state = State::AuthSent(auth);
                 } else {
                     auth.child.abandon(context.host);
-                    no_answer(context, sa, "to the authentication message");
+                    let to = Unanswered::Authentication {
+                        bytes: auth.retransmission.longest(),
+                    };
+                    evidence::no_answer(context, sa, to, auth.retransmission.tries());
+                    pause(context);
                 }
             }
             other @ (State::Dead | State::Established(_) | State::InitAnswered(_) | State::Refused(_)) => {
@@ -116,15 +133,12 @@ fn retransmit(context: &mut Context<'_>, sa: &mut IkeSa, established: &mut Estab
         return Fate::Lives;
     }
     if established.phase == Phase::Live {
-        let silent = context.now.saturating_duration_since(established.last_heard);
-        context.complain(
-            DownReason::PeerNotResponding,
-            format!(
-                "the peer at {} gave no sign for {} s and no answer to our requests",
-                sa.path.remote.ip(),
-                silent.as_secs()
-            ),
-        );
+        let silence = context.now.saturating_duration_since(established.last_heard);
+        let tries = established
+            .outstanding
+            .as_ref()
+            .map_or(1, |outstanding| outstanding.retransmission.tries());
+        evidence::no_answer(context, sa, Unanswered::Request { silence }, tries);
         if let Some(connection) = &mut context.connection {
             connection.wanted = match connection.config.dpd_action {
                 DpdAction::None | DpdAction::Restart => true,
@@ -166,27 +180,8 @@ fn again(context: &mut Context<'_>, sa: &mut IkeSa, retransmission: &mut Retrans
     true
 }
 
-fn no_answer_yet(context: &mut Context<'_>, sa: &IkeSa, to: &str) {
-    if let Some(connection) = &mut context.connection
-        && connection.complaint().is_none()
-    {
-        let detail = format!("the peer at {} has not answered {to} yet", sa.path.remote.ip());
-        connection.complain(DownReason::PeerNotResponding, detail);
-    }
-}
-
-fn no_answer(context: &mut Context<'_>, sa: &IkeSa, to: &str) {
-    let detail = format!(
-        "no answer from {} {to}: is the peer configured, and are UDP ports 500 and 4500 open?",
-        sa.path.remote.ip()
-    );
+fn pause(context: &mut Context<'_>) {
     if let Some(connection) = &mut context.connection {
-        let unexplained = connection.complaint().is_none_or(|(reason, _)| {
-            matches!(reason, DownReason::Negotiating | DownReason::PeerNotResponding)
-        });
-        if unexplained {
-            connection.complain(DownReason::PeerNotResponding, detail);
-        }
         connection.ike_pause.after_failure(context.host, context.now);
     }
 }

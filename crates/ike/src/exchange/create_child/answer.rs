@@ -11,6 +11,8 @@ use crate::channel::Role;
 use crate::child::{Agreement, Child, Parent};
 use crate::error::{IkeError, Mismatch, Refusal, Violation};
 use crate::event::OutboundUse;
+use crate::evidence;
+use crate::finding::FindingKind;
 use crate::host::Context;
 use crate::keys::Nonces;
 use crate::negotiate::{KeyExchange, choose_esp, describe, offer_esp};
@@ -122,6 +124,36 @@ impl ChildRequest {
         payloads.push(Payload::TsInitiator(selector::encode(&remote)));
         payloads.push(Payload::TsResponder(selector::encode(&local)));
         Ok((child, payloads))
+    }
+
+    /// Tells the connection's status why the request was refused.
+    pub(crate) fn report(&self, context: &mut Context<'_>, error: &IkeError) {
+        let Some(connection) = &mut context.connection else {
+            return;
+        };
+        let config = &connection.config;
+        let kind = match error {
+            IkeError::Mismatch(Mismatch::Esp(_)) => {
+                evidence::no_esp_proposal(config, &self.proposals, self.exchange)
+            }
+            IkeError::Mismatch(Mismatch::Selectors(_)) => evidence::no_selectors(
+                config,
+                &selector::decode(&self.ts_responder),
+                &selector::decode(&self.ts_initiator),
+            ),
+            // The peer asks again with the group that the answer names, or makes no sense.
+            IkeError::Mismatch(Mismatch::Group(_)) => return,
+            IkeError::Authentication(_)
+            | IkeError::Internal(_)
+            | IkeError::Malformed(_)
+            | IkeError::Mismatch(Mismatch::Ike(_))
+            | IkeError::Refused(_)
+            | IkeError::Violation(_) => FindingKind::Other {
+                reason: error.down_reason(),
+                detail: error.to_string(),
+            },
+        };
+        connection.diary.find(kind);
     }
 
     fn exchange_keys(&self, group: Option<DhGroup>) -> Result<OwnExchange, IkeError> {

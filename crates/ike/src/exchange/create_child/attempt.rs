@@ -2,7 +2,7 @@
 
 use isthmus_crypto::dh::PrivateKey;
 use isthmus_types::{DhGroup, EspProposal};
-use isthmus_wire::ike::{KePayload, Payload, PayloadType, Proposal, TrafficSelector};
+use isthmus_wire::ike::{KePayload, Payload, PayloadType, Proposal, TrafficSelector, TransformType};
 use zeroize::Zeroizing;
 
 use super::refusal::{Asked, ChildRefused, Refused};
@@ -14,6 +14,7 @@ use crate::error::{IkeError, Violation};
 use crate::event::{ChildId, OutboundUse};
 use crate::host::{Context, Host};
 use crate::keys::Nonces;
+use crate::nearest::describe_kind;
 use crate::negotiate::{KeyExchange, choose_esp, describe, offer_esp};
 use crate::parts::Parts;
 use crate::selector::{self, Traffic};
@@ -95,14 +96,25 @@ impl ChildAttempt {
         host.free_esp_spi(self.spi);
     }
 
-    pub(crate) fn asked(&self) -> Asked {
+    /// What it asks for. `children` are those that the IKE SA has: what was accepted for one of them need not be the cause of
+    /// a refusal.
+    pub(crate) fn asked(&self, children: &[Child]) -> Asked {
+        let offer = offer_esp(
+            &self.proposals,
+            self.spi,
+            KeyExchange::Negotiated,
+            self.extended_sequence_numbers,
+        );
         Asked {
-            proposals: describe(&offer_esp(
-                &self.proposals,
-                self.spi,
-                KeyExchange::Negotiated,
-                self.extended_sequence_numbers,
-            )),
+            proposals: describe(&offer),
+            groups: describe_kind(&offer, TransformType::KE),
+            accepted_before: children.iter().any(|child| {
+                child.suite.pfs.is_none()
+                    && self
+                        .proposals
+                        .iter()
+                        .any(|proposal| proposal.encryption.contains(&child.suite.cipher.encryption()))
+            }),
             selectors: self.traffic.to_string(),
         }
     }

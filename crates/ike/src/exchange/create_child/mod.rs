@@ -17,8 +17,10 @@ use self::refusal::{Asked, ChildRefused, Refused};
 use crate::child::{Child, ChildPhase, Parent};
 use crate::error::{IkeError, Refusal, Violation};
 use crate::event::ChildId;
+use crate::evidence;
 use crate::exchange::ike_sa_init::suggested_group;
 use crate::exchange::request;
+use crate::finding::Layer;
 use crate::host::{Context, GRACE, RESERVED_SPIS};
 use crate::keys::Nonces;
 use crate::negotiate::KeyExchange;
@@ -81,6 +83,7 @@ pub(crate) fn respond(
     if established.children.len() >= MAX_CHILDREN {
         return Err(IkeError::Refused(Refusal::NoAdditionalSas));
     }
+    evidence::mode(context, &parts);
     let nonce_initiator = required(parts.nonce.take(), PayloadType::NONCE)?;
     let nonce_responder = context.host.nonce();
     let nonces = Nonces {
@@ -102,8 +105,12 @@ pub(crate) fn respond(
     };
     let (child, payloads) = asked
         .answer(context, &parent, &nonces, &established.children)
-        .inspect_err(|error| context.complain(error.down_reason(), error.to_string()))?;
+        .inspect_err(|error| asked.report(context, error))?;
     if let Some(replaced) = replaced {
+        if let (Some(old), Some(connection)) = (established.child_mut(replaced), &mut context.connection) {
+            let age = context.now.saturating_duration_since(old.installed_at);
+            evidence::on_peers_end(connection, Layer::Esp, age);
+        }
         note_replacement(context, established, replaced, &child);
     }
     established.children.push(child);
@@ -111,6 +118,7 @@ pub(crate) fn respond(
     if let Some(connection) = &mut context.connection {
         connection.child_pause.reset();
         connection.forget_complaint();
+        evidence::on_own_exchange(connection);
     }
     Ok(payloads)
 }
@@ -178,7 +186,7 @@ pub(crate) fn on_response(
     };
     let replaces = attempt.replaces;
     let spi = attempt.spi;
-    let asked = attempt.asked();
+    let asked = attempt.asked(&established.children);
     let collision = attempt
         .collision
         .as_ref()
@@ -247,6 +255,7 @@ fn settle(
     if let Some(connection) = &mut context.connection {
         connection.child_pause.reset();
         connection.forget_complaint();
+        evidence::on_own_exchange(connection);
     }
 }
 

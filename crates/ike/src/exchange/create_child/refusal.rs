@@ -4,6 +4,7 @@ use isthmus_wire::ike::NotifyType;
 
 use crate::error::IkeError;
 use crate::exchange::ike_auth::refusal_reason;
+use crate::finding::{End, FindingKind, Layer};
 use crate::host::Context;
 use crate::status::DownReason;
 
@@ -23,43 +24,55 @@ pub(crate) enum Refused {
 /// What was asked, in words.
 pub(crate) struct Asked {
     pub(super) proposals: String,
+    pub(super) groups: String,
     pub(super) selectors: String,
+    /// Whether the peer accepted the same algorithms before, when groups were not looked at.
+    pub(super) accepted_before: bool,
 }
 
 impl ChildRefused {
     /// Tells the connection's status.
     pub(crate) fn report(&self, context: &mut Context<'_>, asked: &Asked) {
-        let (reason, detail) = match &self.why {
-            Refused::ByPeer(notify) => {
-                let reason = refusal_reason(*notify);
-                let detail = match reason {
-                    DownReason::IpsecProposalMismatch => format!(
-                        "the peer accepts none of our ESP proposals: {}. Make the IPsec policies and their PFS \
-                         groups equal",
-                        asked.proposals
-                    ),
-                    DownReason::SelectorMismatch => format!(
-                        "the peer refused our address ranges: {}. They must mirror each other",
-                        asked.selectors
-                    ),
-                    DownReason::AuthenticationFailed
-                    | DownReason::IkeProposalMismatch
-                    | DownReason::Internal
-                    | DownReason::Negotiating
-                    | DownReason::PeerNotResponding => {
-                        format!("the peer refused the Child SA with {notify:?}")
-                    }
-                };
-                (reason, detail)
-            }
-            Refused::ByUs(error) => (
-                error.down_reason(),
-                format!("the peer's Child SA is unusable: {error}"),
-            ),
+        let kind = match &self.why {
+            Refused::ByPeer(notify) => asked.refused_with(*notify),
+            Refused::ByUs(error) => FindingKind::Other {
+                reason: error.down_reason(),
+                detail: format!("the peer's Child SA is unusable: {error}"),
+            },
         };
-        context.complain(reason, detail);
+        context.find(kind);
         if let Some(connection) = &mut context.connection {
             connection.child_pause.after_failure(context.host, context.now);
+        }
+    }
+}
+
+impl Asked {
+    fn refused_with(&self, notify: NotifyType) -> FindingKind {
+        match refusal_reason(notify) {
+            DownReason::IpsecProposalMismatch if self.accepted_before => FindingKind::PfsMismatch {
+                ours: self.groups.clone(),
+                theirs: None,
+            },
+            DownReason::IpsecProposalMismatch => FindingKind::NoProposalInCommon {
+                layer: Layer::Esp,
+                ours: self.proposals.clone(),
+                theirs: None,
+            },
+            DownReason::SelectorMismatch => FindingKind::SelectorsRefused {
+                by: End::Peers,
+                end: None,
+                ours: self.selectors.clone(),
+                theirs: None,
+            },
+            reason @ (DownReason::AuthenticationFailed
+            | DownReason::IkeProposalMismatch
+            | DownReason::Internal
+            | DownReason::Negotiating
+            | DownReason::PeerNotResponding) => FindingKind::Other {
+                reason,
+                detail: format!("the peer refused the Child SA with {notify:?}"),
+            },
         }
     }
 }
