@@ -7,6 +7,7 @@
 
 mod block;
 mod mac;
+mod short_tag;
 
 use aws_lc_rs::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
 use isthmus_types::Encryption;
@@ -14,6 +15,7 @@ use zeroize::Zeroize;
 
 use crate::cipher::block::{BlockDecrypt, BlockEncrypt};
 use crate::cipher::mac::Mac;
+use crate::cipher::short_tag::ShortTag;
 use crate::suite::{CipherSuite, KeyMaterial, SALT_LEN, SuiteError};
 
 /// Longest initialisation vector of any suite, bytes.
@@ -50,6 +52,7 @@ enum SealState {
         iv: Box<BlockEncrypt>,
         mac: Box<Mac>,
     },
+    ShortTag(Box<ShortTag>),
 }
 
 enum OpenState {
@@ -58,6 +61,7 @@ enum OpenState {
         cipher: Box<BlockDecrypt>,
         mac: Box<Mac>,
     },
+    ShortTag(Box<ShortTag>),
 }
 
 struct AeadKey {
@@ -74,6 +78,7 @@ impl Sealer {
     pub fn new(suite: CipherSuite, keys: &KeyMaterial) -> Result<Self, SuiteError> {
         keys.check(suite)?;
         let state = match suite.integrity() {
+            None if ShortTag::is_for(suite) => SealState::ShortTag(Box::new(ShortTag::new(suite, keys)?)),
             None => SealState::Aead(Box::new(AeadKey::new(suite, keys)?)),
             Some(integrity) => {
                 let mut iv_key = [0u8; 32];
@@ -110,7 +115,7 @@ impl Sealer {
         iv[..split].fill(0);
         iv[split..].copy_from_slice(&counter.to_be_bytes());
         match &self.state {
-            SealState::Aead(_) => Ok(()),
+            SealState::Aead(_) | SealState::ShortTag(_) => Ok(()),
             SealState::Block { iv: cipher, .. } => cipher.encrypt_one(iv),
         }
     }
@@ -169,6 +174,7 @@ impl Sealer {
                 mac.sign(&[aad, iv, data, tail], icv);
                 Ok(())
             }
+            SealState::ShortTag(key) => key.seal(aad, iv, data, icv),
         }
     }
 }
@@ -181,6 +187,7 @@ impl Opener {
     pub fn new(suite: CipherSuite, keys: &KeyMaterial) -> Result<Self, SuiteError> {
         keys.check(suite)?;
         let state = match suite.integrity() {
+            None if ShortTag::is_for(suite) => OpenState::ShortTag(Box::new(ShortTag::new(suite, keys)?)),
             None => OpenState::Aead(Box::new(AeadKey::new(suite, keys)?)),
             Some(integrity) => OpenState::Block {
                 cipher: Box::new(BlockDecrypt::new(suite.encryption(), keys.encryption())?),
@@ -245,6 +252,7 @@ impl Opener {
                 mac.verify(&[aad, iv, data, tail], icv)?;
                 cipher.decrypt(iv, data)
             }
+            OpenState::ShortTag(key) => key.open(aad, iv, data, icv),
         }
     }
 
@@ -275,6 +283,10 @@ impl Opener {
                 data.copy_from_slice(sealed);
                 cipher.decrypt(iv, data)
             }
+            OpenState::ShortTag(key) => {
+                data.copy_from_slice(sealed);
+                key.open(aad, iv, data, icv)
+            }
         }
     }
 }
@@ -295,8 +307,17 @@ impl AeadKey {
             Encryption::Aes192Gcm16 => &aead::AES_192_GCM,
             Encryption::Aes256Gcm16 => &aead::AES_256_GCM,
             Encryption::ChaCha20Poly1305 => &aead::CHACHA20_POLY1305,
-            Encryption::Aes128Cbc | Encryption::Aes192Cbc | Encryption::Aes256Cbc | Encryption::TripleDes => {
-                return Err(SuiteError::IntegrityMissing);
+            Encryption::Aes128Gcm8
+            | Encryption::Aes192Gcm8
+            | Encryption::Aes256Gcm8
+            | Encryption::Aes128Gcm12
+            | Encryption::Aes192Gcm12
+            | Encryption::Aes256Gcm12
+            | Encryption::Aes128Cbc
+            | Encryption::Aes192Cbc
+            | Encryption::Aes256Cbc
+            | Encryption::TripleDes => {
+                return Err(SuiteError::Backend);
             }
         };
         let (key, salt) = keys

@@ -23,6 +23,9 @@ pub enum SuiteError {
     /// An AEAD was given an integrity algorithm.
     #[error("the cipher brings its own integrity protection")]
     IntegrityGiven,
+    /// The backend asked does not have the cipher: a bug of this crate.
+    #[error("the backend does not have the cipher")]
+    Backend,
     /// A cipher that gives no integrity protection was left without one (RFC 4303 section 2.7 allows it, we do not).
     #[error("the cipher needs an integrity algorithm")]
     IntegrityMissing,
@@ -66,11 +69,14 @@ impl CipherSuite {
     pub const fn encryption_key_len(self) -> usize {
         match self.encryption {
             Encryption::Aes128Cbc => 16,
-            Encryption::Aes128Gcm16 => 16 + SALT_LEN,
+            Encryption::Aes128Gcm8 | Encryption::Aes128Gcm12 | Encryption::Aes128Gcm16 => 16 + SALT_LEN,
             Encryption::Aes192Cbc | Encryption::TripleDes => 24,
-            Encryption::Aes192Gcm16 => 24 + SALT_LEN,
+            Encryption::Aes192Gcm8 | Encryption::Aes192Gcm12 | Encryption::Aes192Gcm16 => 24 + SALT_LEN,
             Encryption::Aes256Cbc => 32,
-            Encryption::Aes256Gcm16 | Encryption::ChaCha20Poly1305 => 32 + SALT_LEN,
+            Encryption::Aes256Gcm8
+            | Encryption::Aes256Gcm12
+            | Encryption::Aes256Gcm16
+            | Encryption::ChaCha20Poly1305 => 32 + SALT_LEN,
         }
     }
 
@@ -89,7 +95,13 @@ impl CipherSuite {
     /// Bytes of the initialisation vector that stands before the ciphertext.
     pub const fn iv_len(self) -> usize {
         match self.encryption {
-            Encryption::Aes128Gcm16
+            Encryption::Aes128Gcm8
+            | Encryption::Aes192Gcm8
+            | Encryption::Aes256Gcm8
+            | Encryption::Aes128Gcm12
+            | Encryption::Aes192Gcm12
+            | Encryption::Aes256Gcm12
+            | Encryption::Aes128Gcm16
             | Encryption::Aes192Gcm16
             | Encryption::Aes256Gcm16
             | Encryption::ChaCha20Poly1305
@@ -102,7 +114,8 @@ impl CipherSuite {
     pub const fn icv_len(self) -> usize {
         match self.integrity {
             Some(Integrity::HmacMd5_96 | Integrity::HmacSha1_96) => 12,
-            None | Some(Integrity::HmacSha2_256_128) => 16,
+            None => self.encryption.aead_icv_len(),
+            Some(Integrity::HmacSha2_256_128) => 16,
             Some(Integrity::HmacSha2_384_192) => 24,
             Some(Integrity::HmacSha2_512_256) => 32,
         }
@@ -111,7 +124,13 @@ impl CipherSuite {
     /// The ciphertext's length is a multiple of this; one for an AEAD.
     pub const fn block_len(self) -> usize {
         match self.encryption {
-            Encryption::Aes128Gcm16
+            Encryption::Aes128Gcm8
+            | Encryption::Aes192Gcm8
+            | Encryption::Aes256Gcm8
+            | Encryption::Aes128Gcm12
+            | Encryption::Aes192Gcm12
+            | Encryption::Aes256Gcm12
+            | Encryption::Aes128Gcm16
             | Encryption::Aes192Gcm16
             | Encryption::Aes256Gcm16
             | Encryption::ChaCha20Poly1305 => 1,

@@ -48,6 +48,8 @@ mod tests {
     fn inner_packets_on_a_1500_byte_link() {
         let table = [
             (Encryption::Aes128Gcm16, None, [1446, 1438, 1426, 1418]),
+            (Encryption::Aes256Gcm8, None, [1454, 1446, 1434, 1426]),
+            (Encryption::Aes128Gcm12, None, [1450, 1442, 1430, 1422]),
             (Encryption::ChaCha20Poly1305, None, [1446, 1438, 1426, 1418]),
             (
                 Encryption::Aes256Cbc,

@@ -80,7 +80,13 @@ pub fn inner_mtu(proposal: &EspProposal, outer: u16) -> u16 {
             let (vector, unit) = match cipher {
                 Encryption::TripleDes => (8, 8),
                 Encryption::Aes128Cbc | Encryption::Aes192Cbc | Encryption::Aes256Cbc => (16, 16),
-                Encryption::Aes128Gcm16
+                Encryption::Aes128Gcm8
+                | Encryption::Aes192Gcm8
+                | Encryption::Aes256Gcm8
+                | Encryption::Aes128Gcm12
+                | Encryption::Aes192Gcm12
+                | Encryption::Aes256Gcm12
+                | Encryption::Aes128Gcm16
                 | Encryption::Aes192Gcm16
                 | Encryption::Aes256Gcm16
                 | Encryption::ChaCha20Poly1305 => (8, 4),
@@ -95,7 +101,7 @@ pub fn inner_mtu(proposal: &EspProposal, outer: u16) -> u16 {
                     Integrity::HmacSha2_512_256 => 32,
                 })
                 .max()
-                .unwrap_or(16);
+                .unwrap_or(cipher.aead_icv_len() as u16);
             let (ip_and_udp, spi_and_sequence, trailer) = (28, 8, 2);
             let room = outer - ip_and_udp - spi_and_sequence - vector - check_value;
             room / unit * unit - trailer

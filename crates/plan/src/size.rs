@@ -30,14 +30,21 @@ const fn inner_packet(cipher: Encryption, hash: Option<Integrity>) -> u16 {
     let (vector, block) = match cipher {
         Encryption::TripleDes => (8, 8),
         Encryption::Aes128Cbc | Encryption::Aes192Cbc | Encryption::Aes256Cbc => (16, 16),
-        Encryption::Aes128Gcm16
+        Encryption::Aes128Gcm8
+        | Encryption::Aes192Gcm8
+        | Encryption::Aes256Gcm8
+        | Encryption::Aes128Gcm12
+        | Encryption::Aes192Gcm12
+        | Encryption::Aes256Gcm12
+        | Encryption::Aes128Gcm16
         | Encryption::Aes192Gcm16
         | Encryption::Aes256Gcm16
         | Encryption::ChaCha20Poly1305 => (8, 4),
     };
     let check = match hash {
         Some(Integrity::HmacMd5_96 | Integrity::HmacSha1_96) => 12,
-        Some(Integrity::HmacSha2_256_128) | None => 16,
+        None => cipher.aead_icv_len() as u16,
+        Some(Integrity::HmacSha2_256_128) => 16,
         Some(Integrity::HmacSha2_384_192) => 24,
         Some(Integrity::HmacSha2_512_256) => 32,
     };
@@ -52,6 +59,8 @@ mod tests {
     fn sizes_are_those_of_the_packet_layout() {
         for (cipher, hash, expected) in [
             (Encryption::Aes128Gcm16, None, 1438),
+            (Encryption::Aes128Gcm8, None, 1446),
+            (Encryption::Aes256Gcm12, None, 1442),
             (Encryption::ChaCha20Poly1305, None, 1438),
             (Encryption::Aes128Cbc, Some(Integrity::HmacSha1_96), 1422),
             (Encryption::Aes256Cbc, Some(Integrity::HmacSha2_256_128), 1422),

@@ -58,6 +58,18 @@ algorithms! {
         Aes192Cbc = "aes192",
         /// AES-256, CBC.
         Aes256Cbc = "aes256",
+        /// AES-128-GCM with an 8-byte ICV (RFC 4106).
+        Aes128Gcm8 = "aes128gcm8",
+        /// AES-192-GCM with an 8-byte ICV.
+        Aes192Gcm8 = "aes192gcm8",
+        /// AES-256-GCM with an 8-byte ICV.
+        Aes256Gcm8 = "aes256gcm8",
+        /// AES-128-GCM with a 12-byte ICV (RFC 4106).
+        Aes128Gcm12 = "aes128gcm12",
+        /// AES-192-GCM with a 12-byte ICV.
+        Aes192Gcm12 = "aes192gcm12",
+        /// AES-256-GCM with a 12-byte ICV.
+        Aes256Gcm12 = "aes256gcm12",
         /// AES-128-GCM with a 16-byte ICV (RFC 4106, RFC 5282).
         Aes128Gcm16 = "aes128gcm16",
         /// AES-192-GCM with a 16-byte ICV.
@@ -129,8 +141,27 @@ impl Encryption {
     /// Whether the cipher brings its own integrity protection.
     pub const fn is_aead(self) -> bool {
         match self {
-            Self::Aes128Gcm16 | Self::Aes192Gcm16 | Self::Aes256Gcm16 | Self::ChaCha20Poly1305 => true,
+            Self::Aes128Gcm8
+            | Self::Aes192Gcm8
+            | Self::Aes256Gcm8
+            | Self::Aes128Gcm12
+            | Self::Aes192Gcm12
+            | Self::Aes256Gcm12
+            | Self::Aes128Gcm16
+            | Self::Aes192Gcm16
+            | Self::Aes256Gcm16
+            | Self::ChaCha20Poly1305 => true,
             Self::TripleDes | Self::Aes128Cbc | Self::Aes192Cbc | Self::Aes256Cbc => false,
+        }
+    }
+
+    /// Bytes of the integrity check value that the cipher itself makes: zero for one that is no AEAD.
+    pub const fn aead_icv_len(self) -> usize {
+        match self {
+            Self::TripleDes | Self::Aes128Cbc | Self::Aes192Cbc | Self::Aes256Cbc => 0,
+            Self::Aes128Gcm8 | Self::Aes192Gcm8 | Self::Aes256Gcm8 => 8,
+            Self::Aes128Gcm12 | Self::Aes192Gcm12 | Self::Aes256Gcm12 => 12,
+            Self::Aes128Gcm16 | Self::Aes192Gcm16 | Self::Aes256Gcm16 | Self::ChaCha20Poly1305 => 16,
         }
     }
 }

@@ -33,7 +33,13 @@ impl BlockEncrypt {
             Encryption::Aes192Cbc => Self::Aes192(keyed(key)?),
             Encryption::Aes256Cbc => Self::Aes256(keyed(key)?),
             Encryption::TripleDes => Self::TripleDes(keyed(key)?),
-            Encryption::Aes128Gcm16
+            Encryption::Aes128Gcm8
+            | Encryption::Aes192Gcm8
+            | Encryption::Aes256Gcm8
+            | Encryption::Aes128Gcm12
+            | Encryption::Aes192Gcm12
+            | Encryption::Aes256Gcm12
+            | Encryption::Aes128Gcm16
             | Encryption::Aes192Gcm16
             | Encryption::Aes256Gcm16
             | Encryption::ChaCha20Poly1305 => return Err(SuiteError::IntegrityGiven),
@@ -62,7 +68,13 @@ impl BlockDecrypt {
             Encryption::Aes192Cbc => Self::Aes192(keyed(key)?),
             Encryption::Aes256Cbc => Self::Aes256(keyed(key)?),
             Encryption::TripleDes => Self::TripleDes(keyed(key)?),
-            Encryption::Aes128Gcm16
+            Encryption::Aes128Gcm8
+            | Encryption::Aes192Gcm8
+            | Encryption::Aes256Gcm8
+            | Encryption::Aes128Gcm12
+            | Encryption::Aes192Gcm12
+            | Encryption::Aes256Gcm12
+            | Encryption::Aes128Gcm16
             | Encryption::Aes192Gcm16
             | Encryption::Aes256Gcm16
             | Encryption::ChaCha20Poly1305 => return Err(SuiteError::IntegrityGiven),

@@ -278,3 +278,34 @@ fn truncated_hmacs_match_published_vectors() {
         assert_eq!(mac.verify(&[b"Hi there"], &expected), Err(OpenError));
     }
 }
+
+/// RFC 4106 section 6 asks for the same cipher with the check value cut off: the published case, cut.
+#[test]
+fn aes_gcm_with_a_short_check_value_is_the_long_one_cut() {
+    let cases = [
+        (Encryption::Aes128Gcm8, 32, "5bc94fbc3221a5db"),
+        (Encryption::Aes128Gcm12, 32, "5bc94fbc3221a5db94fae95a"),
+        (Encryption::Aes192Gcm8, 48, "2519498e80f1478f"),
+        (Encryption::Aes192Gcm12, 48, "2519498e80f1478f37ba55bd"),
+        (Encryption::Aes256Gcm8, 64, "76fc6ece0f4e1768"),
+        (Encryption::Aes256Gcm12, 64, "76fc6ece0f4e1768cddf8853"),
+    ];
+    let key = "feffe9928665731c6d6a8f9467308308feffe9928665731c6d6a8f9467308308";
+    for (encryption, digits, tag) in cases {
+        let suite = CipherSuite::new(encryption, None).unwrap();
+        assert_eq!(suite.icv_len() * 2, tag.len());
+        let mut material = bytes(&key[..digits]);
+        material.extend(bytes("cafebabe"));
+        let sealer = Sealer::new(suite, &keys(&material, &[])).unwrap();
+        let mut data = bytes(
+            "d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a72
+             1c3c0c95956809532fcf0e2449a6b525b16aedf5aa0de657ba637b39",
+        );
+        let mut icv = vec![0u8; suite.icv_len()];
+        let aad = bytes("feedfacedeadbeeffeedfacedeadbeefabaddad2");
+        sealer
+            .seal(&aad, &bytes("facedbaddecaf888"), &mut data, &mut icv)
+            .unwrap();
+        assert_eq!(hex::encode(icv), tag, "{encryption}");
+    }
+}

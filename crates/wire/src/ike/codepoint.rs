@@ -246,6 +246,10 @@ impl TransformId {
     pub const ENCR_3DES: Self = Self(3);
     /// Encryption: AES-CBC.
     pub const ENCR_AES_CBC: Self = Self(12);
+    /// Encryption: AES-GCM with an 8-byte ICV.
+    pub const ENCR_AES_GCM_8: Self = Self(18);
+    /// Encryption: AES-GCM with a 12-byte ICV.
+    pub const ENCR_AES_GCM_12: Self = Self(19);
     /// Encryption: AES-GCM with a 16-byte ICV.
     pub const ENCR_AES_GCM_16: Self = Self(20);
     /// Encryption: ChaCha20-Poly1305.
