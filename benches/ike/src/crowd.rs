@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use isthmus_ike::{
-    ConnectionConfig, ConnectionState, DpdAction, Endpoint, EstablishMode, Event, Framing, IKE_PORT, IkeIdentity,
-    NAT_PORT, PeerEndpoint,
+    ConnectionConfig, ConnectionState, DpdAction, Endpoint, EstablishMode, Event, Framing, IKE_PORT,
+    IkeIdentity, NAT_PORT, PeerEndpoint,
 };
 use isthmus_netlab::proposal;
 use isthmus_runtime::random;
@@ -236,7 +236,12 @@ impl Crowd {
                 }
             }
             while let Some(transmit) = peer.endpoint.poll_transmit() {
-                peer.send(transmit.local_port, transmit.destination, transmit.framing, &transmit.payload);
+                peer.send(
+                    transmit.local_port,
+                    transmit.destination,
+                    transmit.framing,
+                    &transmit.payload,
+                );
             }
             if !self.repeating {
                 break;

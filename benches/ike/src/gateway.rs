@@ -39,9 +39,17 @@ impl Stage {
     }
 
     /// A connection to each of `peers` peers, from the gateway.
-    pub fn plans(&self, peers: u16, ike: &str, esp: &str, establish: EstablishMode) -> Result<Vec<ConnectionPlan>> {
+    pub fn plans(
+        &self,
+        peers: u16,
+        ike: &str,
+        esp: &str,
+        establish: EstablishMode,
+    ) -> Result<Vec<ConnectionPlan>> {
         let template = connection_between(&self.sites.right, &self.sites.left, layout::KEY, ike, esp)?;
-        (0..peers).map(|number| plan(&template, number, establish)).collect()
+        (0..peers)
+            .map(|number| plan(&template, number, establish))
+            .collect()
     }
 
     /// Starts our daemon with a connection to each of `peers` peers.
@@ -52,7 +60,8 @@ impl Stage {
 
     /// Starts strongSwan so that it takes any peer.
     pub fn strongswan(&self, ike: &str, esp: &str) -> Result<StrongSwan> {
-        let mut connection = SwanConnection::between(&self.sites.right, &self.sites.left, layout::KEY, ike, esp);
+        let mut connection =
+            SwanConnection::between(&self.sites.right, &self.sites.left, layout::KEY, ike, esp);
         connection.remote = [0, 0, 0, 0].into();
         connection.remote_id = "%any".to_owned();
         connection.local_ranges = vec![layout::near_range()?];
@@ -89,7 +98,12 @@ impl Crowd {
             // It may have ended by itself.
             let _ = input.write_all(b"end\n");
         }
-        let output = self.process.child().stdout.take().context("its output is piped")?;
+        let output = self
+            .process
+            .child()
+            .stdout
+            .take()
+            .context("its output is piped")?;
         let mut line = String::new();
         BufReader::new(output).read_line(&mut line)?;
         if line.is_empty() {

@@ -117,7 +117,10 @@ fn measure(arguments: &Arguments) -> Result<ExitCode> {
                 ensure!(account.handshakes > 0, "no handshake with {group}");
                 let rate = account.handshakes as f64 / account.seconds;
                 let name = ["Isthmus", "strongSwan"][place];
-                writeln!(out, "round {round}: {group:<9} {name:<11} {rate:8.0} handshakes/s")?;
+                writeln!(
+                    out,
+                    "round {round}: {group:<9} {name:<11} {rate:8.0} handshakes/s"
+                )?;
                 rates.entry(group).or_default()[place].push(rate);
             }
         }

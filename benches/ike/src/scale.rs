@@ -58,7 +58,10 @@ pub fn measure(tunnels: u16, idle: Duration) -> Result<Scale> {
     thread::sleep(idle);
     let idle_cpu_percent = 100.0 * (cpu_seconds(pid)? - busy) / start.elapsed().as_secs_f64();
     let full = resident_kib(pid)?;
-    ensure!(up(&isthmus)? == usize::from(tunnels), "a tunnel went down while nothing happened");
+    ensure!(
+        up(&isthmus)? == usize::from(tunnels),
+        "a tunnel went down while nothing happened"
+    );
     let account = crowd.account()?;
     ensure!(
         account.up == usize::from(tunnels),

@@ -2,9 +2,11 @@
 //!
 //! It knows no message and no SA. Every key lives in memory that is erased when dropped.
 
+pub mod certificate;
 pub mod cipher;
 pub mod dh;
 pub mod prf;
 pub mod random;
 pub mod seal;
+pub mod signature;
 pub mod suite;

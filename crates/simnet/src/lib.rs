@@ -9,6 +9,7 @@ mod link;
 mod nat;
 mod pair;
 mod peer;
+pub mod pki;
 
 pub use link::Link;
 pub use nat::Nat;
