@@ -4,7 +4,7 @@ use std::str::FromStr as _;
 
 use x509_cert::attr::AttributeTypeAndValue;
 use x509_cert::der::asn1::{Ia5StringRef, PrintableStringRef, TeletexStringRef, Utf8StringRef};
-use x509_cert::der::{Decode as _, Encode as _, Tag, Tagged as _};
+use x509_cert::der::{Decode as _, Encode as _};
 use x509_cert::name::Name;
 
 /// A distinguished name.
@@ -79,19 +79,17 @@ impl std::fmt::Display for DistinguishedName {
 /// The type of an attribute, and its text without regard to case and repeated spaces; the DER of what is no text.
 fn attribute(attribute: &AttributeTypeAndValue) -> (Vec<u8>, Vec<u8>) {
     let value = &attribute.value;
-    let text = match value.tag() {
-        Tag::Utf8String => Utf8StringRef::try_from(value).ok().map(|text| text.as_str()),
-        Tag::PrintableString => PrintableStringRef::try_from(value).ok().map(|text| text.as_str()),
-        Tag::Ia5String => Ia5StringRef::try_from(value).ok().map(|text| text.as_str()),
-        Tag::TeletexString => TeletexStringRef::try_from(value).ok().map(|text| text.as_str()),
-        _ => None,
-    };
+    let text = Utf8StringRef::try_from(value)
+        .map(|text| text.as_str())
+        .or_else(|_| PrintableStringRef::try_from(value).map(|text| text.as_str()))
+        .or_else(|_| Ia5StringRef::try_from(value).map(|text| text.as_str()))
+        .or_else(|_| TeletexStringRef::try_from(value).map(|text| text.as_str()));
     let folded = match text {
-        Some(text) => {
+        Ok(text) => {
             let words: Vec<&str> = text.split_whitespace().collect();
             [b"text ", words.join(" ").to_lowercase().as_bytes()].concat()
         }
-        None => [&b"bytes "[..], &value.to_der().unwrap_or_default()].concat(),
+        Err(_) => [&b"bytes "[..], &value.to_der().unwrap_or_default()].concat(),
     };
     (attribute.oid.as_bytes().to_vec(), folded)
 }

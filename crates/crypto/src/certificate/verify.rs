@@ -165,6 +165,10 @@ impl Authorities {
         Ok(())
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the rest of the library's many errors mean the same to a reader"
+    )]
     fn explain(
         &self,
         error: &Error,
