@@ -143,7 +143,9 @@ impl Sealer {
     ) -> Result<(), SealError> {
         let high = high.to_be_bytes();
         match &self.state {
-            SealState::Aead(_) => self.seal(&extended_header(header, high), iv, data, icv),
+            SealState::Aead(_) | SealState::ShortTag(_) => {
+                self.seal(&extended_header(header, high), iv, data, icv)
+            }
             SealState::Block { .. } => self.seal_with_tail(header, iv, data, &high, icv),
         }
     }
@@ -224,7 +226,9 @@ impl Opener {
     ) -> Result<(), OpenError> {
         let high = high.to_be_bytes();
         match &self.state {
-            OpenState::Aead(_) => self.open(&extended_header(header, high), iv, data, icv),
+            OpenState::Aead(_) | OpenState::ShortTag(_) => {
+                self.open(&extended_header(header, high), iv, data, icv)
+            }
             OpenState::Block { .. } => self.open_with_tail(header, iv, data, &high, icv),
         }
     }
