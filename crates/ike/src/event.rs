@@ -88,6 +88,16 @@ pub enum Event {
         /// The name.
         name: String,
     },
+    /// Messages with this SPI of ours concern an IKE SA from now on; see [`Event::SpiClosed`].
+    SpiOpened {
+        /// The SPI.
+        spi: u64,
+    },
+    /// No IKE SA has this SPI any more.
+    SpiClosed {
+        /// The SPI.
+        spi: u64,
+    },
 }
 
 /// A pair of ESP SAs.

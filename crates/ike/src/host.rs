@@ -148,6 +148,7 @@ impl Host {
             let spi = IkeSpi(self.rng.next_u64());
             if spi != IkeSpi::ZERO && !self.ike_spis.contains_key(&spi) {
                 self.ike_spis.insert(spi, id);
+                self.events.push_back(Event::SpiOpened { spi: spi.0 });
                 return (id, spi);
             }
         }
@@ -158,7 +159,9 @@ impl Host {
     }
 
     pub(crate) fn free_ike_spi(&mut self, spi: IkeSpi) {
-        self.ike_spis.remove(&spi);
+        if self.ike_spis.remove(&spi).is_some() {
+            self.events.push_back(Event::SpiClosed { spi: spi.0 });
+        }
     }
 
     pub(crate) fn new_child(&mut self) -> ChildId {

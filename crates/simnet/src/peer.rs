@@ -132,7 +132,7 @@ impl Peer {
                     }
                 }
             }
-            Event::ResolvePeer { .. } => {}
+            Event::ResolvePeer { .. } | Event::SpiClosed { .. } | Event::SpiOpened { .. } => {}
         }
     }
 

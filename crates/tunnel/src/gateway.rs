@@ -17,7 +17,7 @@ use isthmus_types::VpnConnectionId;
 
 use crate::connection::Connection;
 use crate::convert;
-use crate::plane::{Device, DeviceError, GatewayEvent, Plane, PlaneEvent};
+use crate::plane::{Device, DeviceError, ExpectedPeers, GatewayEvent, Plane, PlaneEvent};
 
 /// Longest packet of a link that nothing is known of, bytes.
 const LINK_MTU: u16 = 1500;
@@ -122,6 +122,7 @@ impl Gateway {
             }
         }
         self.plan = plan;
+        self.expect_peers();
     }
 
     /// Handles what the packet plane told.
@@ -151,6 +152,7 @@ impl Gateway {
                 local_port,
                 remote,
                 message,
+                stranger: _waited,
             } => self.endpoint.handle_datagram(local_port, remote, &message, now),
             PlaneEvent::NearExhaustion { id } => {
                 if let Some(child) = self.child_with(id) {
@@ -171,6 +173,14 @@ impl Gateway {
         self.drain();
     }
 
+    fn expect_peers(&self) {
+        let (addresses, anywhere) = self.endpoint.expected_peers();
+        self.plane.expect(ExpectedPeers {
+            addresses: addresses.into_iter().collect(),
+            anywhere,
+        });
+    }
+
     /// Gives the endpoint the addresses of a peer's name.
     pub(crate) fn resolved(&mut self, connection: VpnConnectionId, addresses: &[IpAddr], now: Instant) {
         let family = self.plan.public_address.is_ipv4();
@@ -179,6 +189,7 @@ impl Gateway {
             .copied()
             .find(|address| address.is_ipv4() == family);
         self.endpoint.peer_resolved(connection, address, now);
+        self.expect_peers();
         self.drain();
     }
 
@@ -332,6 +343,7 @@ impl Gateway {
                         self.endpoint
                             .upsert_connection(convert::connection_config(plan), now);
                     }
+                    self.expect_peers();
                 }
             }
             Err(error) => self.wait_for(blocked_on(&error), now),
@@ -421,6 +433,8 @@ impl Gateway {
                 remote,
                 ..
             } => self.move_peer(connection, convert::destination(encapsulation, remote.ip())),
+            Event::SpiClosed { spi } => self.plane.close_spi(spi),
+            Event::SpiOpened { spi } => self.plane.open_spi(spi),
             Event::ResolvePeer { connection, name } => self.resolutions.push((connection, name)),
         }
     }

@@ -5,6 +5,7 @@
 
 mod batch;
 mod device;
+mod gate;
 mod inbound;
 mod native;
 mod outbound;
@@ -24,6 +25,7 @@ use isthmus_esp::{ConnectionHandle, DropCounters, InboundSa, OutboundSa, Policy,
 use isthmus_types::VpnGatewayId;
 
 pub use device::{Device, DeviceError};
+pub use gate::{ExpectedPeers, Ticket};
 use inbound::Inbound;
 pub use native::PathReport;
 use outbound::Outbound;
@@ -93,6 +95,8 @@ pub enum PlaneEvent {
         remote: SocketAddr,
         /// The message.
         message: Vec<u8>,
+        /// The sender's place among the strangers that wait, if it is one; held until the message is dealt with.
+        stranger: Option<Ticket>,
     },
     /// An SA has used most of its sequence numbers or its lifetime.
     NearExhaustion {
@@ -160,8 +164,11 @@ enum OutboundCommand {
 
 enum InboundCommand {
     Attach(Arc<Device>),
+    CloseSpi(u64),
     Detach,
+    Expect(ExpectedPeers),
     InsertSa(Box<NewInboundSa>),
+    OpenSpi(u64),
     RemoveSa { spi: u32 },
     SetInnerMtu { spi: u32, inner_mtu: u16 },
     SetRemote { spi: u32, remote: SocketAddr },
@@ -267,6 +274,21 @@ impl Plane {
     /// Prefers an SA to those that its connection has, and sends the packets that waited for it.
     pub fn insert_outbound(&self, sa: NewOutboundSa) {
         self.outbound.send(OutboundCommand::InsertSa(Box::new(sa)));
+    }
+
+    /// Takes IKE messages with this SPI of ours.
+    pub fn open_spi(&self, spi: u64) {
+        self.inbound.send(InboundCommand::OpenSpi(spi));
+    }
+
+    /// Takes no IKE messages with this SPI any more.
+    pub fn close_spi(&self, spi: u64) {
+        self.inbound.send(InboundCommand::CloseSpi(spi));
+    }
+
+    /// Tells where first IKE messages are expected from.
+    pub fn expect(&self, peers: ExpectedPeers) {
+        self.inbound.send(InboundCommand::Expect(peers));
     }
 
     /// Stops accepting packets on an SA.

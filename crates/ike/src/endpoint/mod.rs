@@ -6,7 +6,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -281,6 +281,20 @@ impl Endpoint {
             .into_iter()
             .flatten()
             .min_by_key(|(at, _)| *at)
+    }
+
+    /// Where first messages of peers are expected from: the addresses that are known, and whether a peer may come from
+    /// any.
+    pub fn expected_peers(&self) -> (BTreeSet<IpAddr>, bool) {
+        let mut addresses = BTreeSet::new();
+        let mut anywhere = false;
+        for connection in self.connections.values() {
+            match connection.peer_address {
+                Some(address) => drop(addresses.insert(address)),
+                None => anywhere = true,
+            }
+        }
+        (addresses, anywhere)
     }
 
     /// Whether no IKE SA is left, not even one that waits for its peer's answer to a delete.

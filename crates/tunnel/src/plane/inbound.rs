@@ -14,6 +14,7 @@ use isthmus_wire::udp::{Encapsulated, NON_ESP_MARKER_LEN};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::device::Device;
+use super::gate::{Gate, Verdict};
 use super::native::{NativePackets, PathReports};
 use super::outer::is_native;
 use super::queue::CommandReceiver;
@@ -43,6 +44,7 @@ struct Opening {
     table: InboundTable<SaContext>,
     runs: Runs,
     events: EventSender,
+    gate: Gate,
     counters: Arc<Counters>,
 }
 
@@ -73,6 +75,7 @@ impl Inbound {
                 table: InboundTable::default(),
                 runs: Runs::new(),
                 events,
+                gate: Gate::default(),
                 counters,
             },
         }
@@ -82,8 +85,7 @@ impl Inbound {
         while self.execute_waiting() {
             match self.device.clone() {
                 Some(device) => {
-                    self.drain_ike(&device);
-                    if !self.drain_raw(&device) || !self.drain_nat(&device) {
+                    if !self.drain_ike(&device) || !self.drain_raw(&device) || !self.drain_nat(&device) {
                         return;
                     }
                 }
@@ -109,7 +111,10 @@ impl Inbound {
         let table = &mut self.opening.table;
         match command {
             InboundCommand::Attach(device) => self.device = Some(device),
+            InboundCommand::CloseSpi(spi) => self.opening.gate.close(spi),
             InboundCommand::Detach => self.device = None,
+            InboundCommand::Expect(peers) => self.opening.gate.expect(peers),
+            InboundCommand::OpenSpi(spi) => self.opening.gate.open(spi),
             InboundCommand::InsertSa(new) => {
                 let context = SaContext {
                     remote: new.remote,
@@ -139,15 +144,21 @@ impl Inbound {
         true
     }
 
-    fn drain_ike(&mut self, device: &Device) {
+    /// False if the thread shall end.
+    fn drain_ike(&mut self, device: &Device) -> bool {
         for _ in 0..ROUNDS {
             let Some(received) = receive(&device.ike, &mut self.buffers[0]) else {
-                return;
+                break;
             };
+            // What came may be for an SPI whose command came while we were busy.
+            if !self.execute_waiting() {
+                return false;
+            }
             for datagram in self.buffers[0][..received.len].chunks(received.segment_len) {
                 self.opening.pass_to_ike(IKE_PORT, received.source, datagram);
             }
         }
+        true
     }
 
     /// Takes what came without UDP, and what routers say. False if the thread shall end.
@@ -300,11 +311,17 @@ impl Opening {
         if message.len() > MAX_IKE_LEN || message.len() < NON_ESP_MARKER_LEN {
             return;
         }
+        let stranger = match self.gate.judge(remote.ip(), message) {
+            Verdict::Known => None,
+            Verdict::Stranger(ticket) => Some(ticket),
+            Verdict::Refused => return self.counters.drops.add(DropReason::UnknownSpi, 1),
+        };
         // A full queue loses the message as a full socket would: it is sent again.
         self.events.try_send(PlaneEvent::Ike {
             local_port,
             remote,
             message: message.to_vec(),
+            stranger,
         });
     }
 

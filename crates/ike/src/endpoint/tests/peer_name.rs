@@ -11,7 +11,9 @@ fn questions(endpoint: &mut Endpoint) -> Vec<String> {
             | Event::ChildRetired { .. }
             | Event::ChildRemoved { .. }
             | Event::ConnectionStateChanged { .. }
-            | Event::PeerMoved { .. } => None,
+            | Event::PeerMoved { .. }
+            | Event::SpiClosed { .. }
+            | Event::SpiOpened { .. } => None,
         })
         .collect()
 }
