@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use isthmus_crypto::suite::{CipherSuite, KeyMaterial};
-use isthmus_esp::offload::{NEEDS_CHECKSUM, Splitter, TcpRun, VnetHeader};
+use isthmus_esp::offload::{NEEDS_CHECKSUM, PacketRun, Splitter, UdpJoining, VnetHeader};
 use isthmus_esp::policy::Admission;
 use isthmus_esp::{
     ConnectionHandle, InboundSa, OutboundDatabase, OutboundSa, Policy, ReplayWindow, Selectors, TrafficRange,
@@ -136,7 +136,7 @@ fn cut_and_join(criterion: &mut Criterion) {
     group.bench_function("join 45 segments", |bencher| {
         bencher.iter(|| {
             let header = IpHeader::decode(&pieces[0]).expect("well formed");
-            let mut run = TcpRun::start(&header, &pieces[0]).expect("joinable");
+            let mut run = PacketRun::start(&header, &pieces[0], UdpJoining::Allowed).expect("joinable");
             for piece in &pieces[1..] {
                 let header = IpHeader::decode(piece).expect("well formed");
                 assert!(run.join(&header, piece));

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test: what is wrong shall stop it")]
 
 use isthmus_crypto::suite::{CipherSuite, KeyMaterial};
-use isthmus_esp::offload::{NEEDS_CHECKSUM, Splitter, TcpRun, VnetHeader};
+use isthmus_esp::offload::{NEEDS_CHECKSUM, PacketRun, Splitter, UdpJoining, VnetHeader};
 use isthmus_esp::policy::Admission;
 use isthmus_esp::{
     ConnectionHandle, InboundSa, InboundTable, Opened, OutboundDatabase, OutboundSa, Policy, Selectors,
@@ -82,7 +82,7 @@ impl Path {
             panic!("no SA");
         };
         let (_, sa, ()) = self.database.sa(handle).unwrap();
-        let mut run: Option<TcpRun> = None;
+        let mut run: Option<PacketRun> = None;
         for index in 0..splitter.count() {
             let inner_len = splitter.len_of(index);
             let packet = &mut self.wire[..sa.sealed_len(inner_len)];
@@ -98,7 +98,7 @@ impl Path {
             let inner = &packet[offset..offset + header.total_len];
             match &mut run {
                 Some(run) => assert!(run.join(&header, inner)),
-                None => run = TcpRun::start(&header, inner),
+                None => run = PacketRun::start(&header, inner, UdpJoining::Allowed),
             }
         }
         let mut run = run.unwrap();

@@ -68,6 +68,14 @@ fn tcp_header(sequence: u32, flags: u8, options: &[u8]) -> Vec<u8> {
     header
 }
 
+fn udp_header(port: u16, length: usize) -> Vec<u8> {
+    let mut header = vec![0, 53];
+    header.extend(port.to_be_bytes());
+    header.extend((length as u16).to_be_bytes());
+    header.extend([0, 0]);
+    header
+}
+
 fn split(read: &[u8]) -> Vec<Vec<u8>> {
     let splitter = Splitter::new(read).unwrap();
     (0..splitter.count())
@@ -82,8 +90,8 @@ fn split(read: &[u8]) -> Vec<Vec<u8>> {
 /// Joins as the receiving side does; returns each write to the device.
 fn merge(packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let mut writes = Vec::new();
-    let mut run: Option<(TcpRun, Vec<u8>)> = None;
-    let flush = |run: &mut Option<(TcpRun, Vec<u8>)>, writes: &mut Vec<Vec<u8>>| {
+    let mut run: Option<(PacketRun, Vec<u8>)> = None;
+    let flush = |run: &mut Option<(PacketRun, Vec<u8>)>, writes: &mut Vec<Vec<u8>>| {
         if let Some((mut run, payloads)) = run.take() {
             let (vnet, headers) = run.finish();
             writes.push([&vnet.encode(), headers, &payloads].concat());
@@ -98,7 +106,7 @@ fn merge(packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
             continue;
         }
         flush(&mut run, &mut writes);
-        match TcpRun::start(&header, packet) {
+        match PacketRun::start(&header, packet, UdpJoining::Allowed) {
             Some(open) => {
                 let payload = packet[open.header_len()..].to_vec();
                 run = Some((open, payload));
@@ -142,6 +150,31 @@ proptest! {
     }
 
     #[test]
+    fn cutting_what_was_joined_gives_the_same_datagrams(
+        v6 in any::<bool>(),
+        first_id in any::<u16>(),
+        lengths in proptest::collection::vec(
+            (prop_oneof![6 => Just(64usize), 1 => 0usize..200, 1 => Just(1400)], 0u8..30), 1..200),
+    ) {
+        let packets: Vec<Vec<u8>> = lengths.into_iter().enumerate().map(|(number, (length, fault))| {
+            let payload: Vec<u8> = (0..length).map(|byte| (byte * 31 + number) as u8).collect();
+            let stated = length + if fault == 0 { 7 } else { 8 };
+            let port = if fault == 1 { 4791 } else { 4790 };
+            let mut made = packet(
+                v6, ip::UDP, &udp_header(port, stated), &payload, first_id.wrapping_add(number as u16));
+            let at = if v6 { 40 } else { 20 };
+            match fault {
+                2 => made[at + 6..at + 8].fill(0),
+                3 => made[at + 6] ^= 1,
+                _ => {}
+            }
+            made
+        }).collect();
+        let again: Vec<Vec<u8>> = merge(&packets).iter().flat_map(|write| split(write)).collect();
+        prop_assert_eq!(again, packets);
+    }
+
+    #[test]
     fn a_cut_super_packet_has_right_sums_and_all_the_data(
         v6 in any::<bool>(), length in 1usize..20_000, gso in 1u16..1500, flags in any::<u8>(),
     ) {
@@ -179,7 +212,7 @@ proptest! {
             split(&bytes);
         }
         if bytes.len() > VNET_HEADER_LEN && let Ok(header) = IpHeader::decode(&bytes[VNET_HEADER_LEN..]) {
-            let _ = TcpRun::start(&header, &bytes[VNET_HEADER_LEN..]);
+            let _ = PacketRun::start(&header, &bytes[VNET_HEADER_LEN..], UdpJoining::Allowed);
         }
     }
 }
@@ -205,6 +238,38 @@ fn a_stream_of_full_segments_becomes_one_write() {
         (GSO_TCPV4, 1400, 52)
     );
     assert_eq!(VnetHeader::decode(&vnet.encode()), vnet);
+}
+
+#[test]
+fn datagrams_of_one_length_become_writes_of_64() {
+    let datagrams: Vec<Vec<u8>> = (0..130)
+        .map(|n| packet(false, ip::UDP, &udp_header(9, 72), &[7; 64], n))
+        .collect();
+    let writes = merge(&datagrams);
+    let counts: Vec<usize> = writes.iter().map(|write| split(write).len()).collect();
+    assert_eq!(counts, [64, 64, 2]);
+    let vnet = VnetHeader::decode(writes[0].first_chunk().unwrap());
+    assert_eq!((vnet.gso_type, vnet.gso_size, vnet.header_len), (GSO_UDP, 64, 28));
+    assert_eq!((vnet.checksum_start, vnet.checksum_offset), (20, 6));
+}
+
+#[test]
+fn datagrams_for_a_device_that_cannot_cut_them_are_not_joined() {
+    let datagram = packet(false, ip::UDP, &udp_header(9, 72), &[7; 64], 1);
+    let header = IpHeader::decode(&datagram).unwrap();
+    assert!(PacketRun::start(&header, &datagram, UdpJoining::Refused).is_none());
+}
+
+#[test]
+fn fragments_share_the_flow_of_their_addresses() {
+    let whole = packet(false, ip::UDP, &udp_header(9, 72), &[7; 64], 1);
+    let run = PacketRun::start(&IpHeader::decode(&whole).unwrap(), &whole, UdpJoining::Allowed).unwrap();
+    let mut fragment = whole.clone();
+    fragment[7] = 3;
+    let header = IpHeader::decode(&fragment).unwrap();
+    assert!(run.shares_flow(&header, &fragment));
+    let other = packet(false, ip::UDP, &udp_header(10, 72), &[7; 64], 2);
+    assert!(!run.shares_flow(&IpHeader::decode(&other).unwrap(), &other));
 }
 
 #[test]

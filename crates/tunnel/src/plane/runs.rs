@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 
-use isthmus_esp::offload::{TcpRun, VNET_HEADER_LEN};
+use isthmus_esp::offload::{PacketRun, UdpJoining, VNET_HEADER_LEN};
 use isthmus_netlink::tun::Tun;
 use isthmus_wire::ip::IpHeader;
 
@@ -27,21 +27,34 @@ impl Place {
     }
 }
 
-/// TCP segments being joined. Packets of one flow leave in the order in which they came.
+/// TCP segments and UDP datagrams being joined. Packets of one flow leave in the order in which they came.
 pub(super) struct Runs {
+    // The oldest first.
     open: Vec<Run>,
+    spare: Vec<Box<Pieces>>,
 }
 
 struct Run {
-    headers: TcpRun,
+    headers: PacketRun,
+    pieces: Box<Pieces>,
+}
+
+struct Pieces {
     places: [Place; MAX_PIECES],
     count: usize,
 }
 
 impl Runs {
     pub(super) fn new() -> Self {
+        let pieces = || {
+            Box::new(Pieces {
+                places: [Place::default(); MAX_PIECES],
+                count: 0,
+            })
+        };
         Self {
             open: Vec::with_capacity(MAX_RUNS),
+            spare: (0..MAX_RUNS).map(|_| pieces()).collect(),
         }
     }
 
@@ -55,66 +68,80 @@ impl Runs {
     ) -> usize {
         let packet = place.of(buffers);
         let mut refused = 0;
-        if let Some(index) = self
+        // A fragment may be of several of the flows that are open.
+        while let Some(index) = self
             .open
             .iter()
             .position(|run| run.headers.shares_flow(header, packet))
         {
-            let run = &mut self.open[index];
-            if run.count < MAX_PIECES && run.headers.join(header, packet) {
-                run.places[run.count] = place;
-                run.count += 1;
-                return 0;
+            let Run { headers, pieces } = &mut self.open[index];
+            if pieces.count < MAX_PIECES && headers.join(header, packet) {
+                pieces.places[pieces.count] = place;
+                pieces.count += 1;
+                return refused;
             }
-            refused += self.open.remove(index).write(buffers, tun);
+            refused += self.end(index, buffers, tun);
         }
-        match TcpRun::start(header, packet) {
-            Some(headers) => {
-                if self.open.len() == MAX_RUNS {
-                    refused += self.open.remove(0).write(buffers, tun);
-                }
-                let mut places = [Place::default(); MAX_PIECES];
-                places[0] = place;
-                self.open.push(Run {
-                    headers,
-                    places,
-                    count: 1,
-                });
-            }
-            None => {
-                let written = tun.write(&[IoSlice::new(&PLAIN), IoSlice::new(packet)]);
-                refused += usize::from(written.is_err());
-            }
+        let udp = if tun.has_udp_segmentation() {
+            UdpJoining::Allowed
+        } else {
+            UdpJoining::Refused
+        };
+        let Some(headers) = PacketRun::start(header, packet, udp) else {
+            let written = tun.write(&[IoSlice::new(&PLAIN), IoSlice::new(packet)]);
+            return refused + usize::from(written.is_err());
+        };
+        if self.open.len() == MAX_RUNS {
+            refused += self.end(0, buffers, tun);
+        }
+        if let Some(mut pieces) = self.spare.pop() {
+            pieces.places[0] = place;
+            pieces.count = 1;
+            self.open.push(Run { headers, pieces });
         }
         refused
     }
 
     /// Writes everything. Returns how many packets the device refused.
     pub(super) fn flush(&mut self, buffers: &[Box<[u8]>], tun: &Tun) -> usize {
-        self.open.drain(..).map(|run| run.write(buffers, tun)).sum()
+        let mut refused = 0;
+        for run in self.open.drain(..) {
+            let (lost, pieces) = run.write(buffers, tun);
+            refused += lost;
+            self.spare.push(pieces);
+        }
+        refused
+    }
+
+    fn end(&mut self, index: usize, buffers: &[Box<[u8]>], tun: &Tun) -> usize {
+        let (lost, pieces) = self.open.remove(index).write(buffers, tun);
+        self.spare.push(pieces);
+        lost
     }
 }
 
 impl Run {
-    fn write(mut self, buffers: &[Box<[u8]>], tun: &Tun) -> usize {
-        let places = &self.places[..self.count];
+    /// Writes the run. Returns how many packets the device refused, and what can serve the next run.
+    fn write(mut self, buffers: &[Box<[u8]>], tun: &Tun) -> (usize, Box<Pieces>) {
+        let places = &self.pieces.places[..self.pieces.count];
         if let [only] = places {
             let written = tun.write(&[IoSlice::new(&PLAIN), IoSlice::new(only.of(buffers))]);
-            return usize::from(written.is_err());
+            return (usize::from(written.is_err()), self.pieces);
         }
         let header_len = self.headers.header_len();
         let (vnet, headers) = self.headers.finish();
         let vnet = vnet.encode();
-        let mut pieces = [IoSlice::new(&[]); MAX_PIECES + 2];
-        pieces[0] = IoSlice::new(&vnet);
-        pieces[1] = IoSlice::new(headers);
-        for (piece, place) in pieces[2..].iter_mut().zip(places) {
-            *piece = IoSlice::new(&place.of(buffers)[header_len..]);
+        let mut slices = [IoSlice::new(&[]); MAX_PIECES + 2];
+        slices[0] = IoSlice::new(&vnet);
+        slices[1] = IoSlice::new(headers);
+        for (slice, place) in slices[2..].iter_mut().zip(places) {
+            *slice = IoSlice::new(&place.of(buffers)[header_len..]);
         }
-        match tun.write(&pieces[..self.count + 2]) {
+        let lost = match tun.write(&slices[..places.len() + 2]) {
             Ok(()) => 0,
             Err(error) => Self::write_apart(places, buffers, tun, &error),
-        }
+        };
+        (lost, self.pieces)
     }
 
     // A kernel that refuses a super-packet (some refuse certain shapes) still takes its parts.
