@@ -1,7 +1,7 @@
-//! The packet plane of one gateway: one thread from TUN to UDP, one from UDP to TUN.
+//! The packet plane of one gateway: from TUN to UDP and from UDP to TUN, each on a thread of its own or both on one.
 //!
-//! Each thread alone owns the SAs of its direction and is told of changes through a bounded queue, so a packet meets
-//! no lock. The threads live as long as the gateway; its devices may come and go under them, which the SAs survive.
+//! One thread alone owns the SAs of a direction and is told of changes through a bounded queue, so a packet meets no
+//! lock. The threads live as long as the gateway; its devices may come and go under them, which the SAs survive.
 
 mod batch;
 mod device;
@@ -12,6 +12,7 @@ mod outbound;
 mod outer;
 mod queue;
 mod runs;
+mod worker;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,12 +32,15 @@ pub use native::PathReport;
 use outbound::Outbound;
 pub use outer::{Wrapping, is_native, native};
 use queue::{CommandSender, command_queue};
+use worker::Both;
 
 /// UDP port of IKE.
 pub const IKE_PORT: u16 = 500;
 /// UDP port of IKE and ESP behind a NAT (RFC 3948).
 pub const NAT_PORT: u16 = 4500;
 
+/// Up to so many cores, one thread drives both directions.
+const ONE_THREAD_CORES: usize = 2;
 const STACK: usize = 512 << 10;
 const QUEUE: usize = 1024;
 
@@ -236,10 +240,16 @@ impl Plane {
             threads: Vec::with_capacity(2),
             counters: Arc::clone(&counters),
         };
-        let out = Outbound::new(outbound_commands, events.clone(), Arc::clone(&counters), mtu);
-        plane.threads.push(spawn("esp-out", move || out.run())?);
-        let inn = Inbound::new(inbound_commands, events, counters);
-        plane.threads.push(spawn("esp-in", move || inn.run())?);
+        let outbound = Outbound::new(outbound_commands, events.clone(), Arc::clone(&counters), mtu);
+        let inbound = Inbound::new(inbound_commands, events, counters);
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        if cores > ONE_THREAD_CORES {
+            plane.threads.push(spawn("esp-out", || worker::run(outbound))?);
+            plane.threads.push(spawn("esp-in", || worker::run(inbound))?);
+        } else {
+            let both = Both { outbound, inbound };
+            plane.threads.push(spawn("esp", || both.run())?);
+        }
         Ok(plane)
     }
 

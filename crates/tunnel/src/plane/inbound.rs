@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use isthmus_esp::{DropReason, InboundTable, Opened, mss};
 use isthmus_netlink::udp::{RECEIVE_LEN, Received, UdpSocket};
 use isthmus_wire::esp::EspHeader;
 use isthmus_wire::udp::{Encapsulated, NON_ESP_MARKER_LEN};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::PollTimeout;
 
 use super::device::Device;
 use super::gate::{Gate, Verdict};
@@ -19,6 +19,7 @@ use super::native::{NativePackets, PathReports};
 use super::outer::is_native;
 use super::queue::CommandReceiver;
 use super::runs::{Place, Runs};
+use super::worker::{Direction, MAX_DESCRIPTORS, Turn};
 use super::{Counters, EventSender, IKE_PORT, InboundCommand, NAT_PORT, PlaneEvent};
 
 /// Receives whose packets may be joined with each other.
@@ -35,8 +36,10 @@ pub(super) struct Inbound {
     device: Option<Arc<Device>>,
     buffers: Vec<Box<[u8]>>,
     path_reports: PathReports,
-    // Whether the raw sockets may have something.
+    // Whether the sockets beside the busy one may have something, and for how many turns they were not looked at.
+    ike_waits: bool,
     raw_waits: bool,
+    turns: usize,
     opening: Opening,
 }
 
@@ -70,7 +73,9 @@ impl Inbound {
                 .map(|_| vec![0; RECEIVE_LEN].into_boxed_slice())
                 .collect(),
             path_reports: PathReports::new(),
+            ike_waits: false,
             raw_waits: false,
+            turns: 0,
             opening: Opening {
                 table: InboundTable::default(),
                 runs: Runs::new(),
@@ -78,21 +83,6 @@ impl Inbound {
                 gate: Gate::default(),
                 counters,
             },
-        }
-    }
-
-    pub(super) fn run(mut self) {
-        while self.execute_waiting() {
-            match self.device.clone() {
-                Some(device) => {
-                    if !self.drain_ike(&device) || !self.drain_raw(&device) || !self.drain_nat(&device) {
-                        return;
-                    }
-                }
-                None => {
-                    wait(&self.commands, None);
-                }
-            }
         }
     }
 
@@ -195,36 +185,70 @@ impl Inbound {
         true
     }
 
-    /// Works until nothing is left or the other socket deserves a look; waits if there was nothing. False if the thread
-    /// shall end.
-    fn drain_nat(&mut self, device: &Device) -> bool {
-        for _ in 0..ROUNDS {
-            let mut filled = 0;
-            let mut emptied = false;
-            while filled < BUFFERS {
-                match receive(&device.nat, &mut self.buffers[filled]) {
-                    Some(received) => {
-                        // What came may be on an SA whose command came while we were busy.
-                        if !self.execute_waiting() {
-                            return false;
-                        }
-                        self.opening.take(received, filled, &mut self.buffers, device);
-                        filled += 1;
-                    }
-                    None => {
-                        emptied = true;
-                        break;
-                    }
-                }
+    /// Takes as many receives as there are buffers.
+    fn drain_nat(&mut self, device: &Device) -> Turn {
+        let mut turn = Turn::Busy;
+        for buffer in 0..BUFFERS {
+            let Some(received) = receive(&device.nat, &mut self.buffers[buffer]) else {
+                turn = Turn::Idle;
+                break;
+            };
+            // What came may be on an SA whose command came while we were busy.
+            if !self.execute_waiting() {
+                return Turn::End;
             }
-            self.opening.flush(&self.buffers, device);
-            if emptied {
-                self.raw_waits = wait(&self.commands, Some(device));
-                return true;
-            }
+            self.opening.take(received, buffer, &mut self.buffers, device);
         }
-        self.raw_waits = true;
-        true
+        self.opening.flush(&self.buffers, device);
+        turn
+    }
+}
+
+impl Direction for Inbound {
+    fn turn(&mut self) -> Turn {
+        if !self.execute_waiting() {
+            return Turn::End;
+        }
+        let Some(device) = self.device.clone() else {
+            return Turn::Idle;
+        };
+        self.turns += 1;
+        if self.turns >= ROUNDS {
+            (self.ike_waits, self.raw_waits, self.turns) = (true, true, 0);
+        }
+        if std::mem::take(&mut self.ike_waits) && !self.drain_ike(&device) {
+            return Turn::End;
+        }
+        if !self.drain_raw(&device) {
+            return Turn::End;
+        }
+        self.drain_nat(&device)
+    }
+
+    fn descriptors(&self) -> [Option<BorrowedFd<'_>>; MAX_DESCRIPTORS] {
+        let commands = Some(self.commands.as_fd());
+        match self.device.as_deref() {
+            Some(device) => [
+                commands,
+                Some(device.nat.as_fd()),
+                Some(device.ike.as_fd()),
+                Some(device.native.as_fd()),
+                Some(device.icmp.as_fd()),
+            ],
+            None => [commands, None, None, None, None],
+        }
+    }
+
+    fn patience(&self) -> PollTimeout {
+        PollTimeout::NONE
+    }
+
+    fn wake(&mut self, [commands, _, ike, native, icmp]: [bool; MAX_DESCRIPTORS]) {
+        if commands {
+            self.commands.reset();
+        }
+        self.ike_waits |= ike;
+        self.raw_waits |= native || icmp;
     }
 }
 
@@ -361,29 +385,4 @@ fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> Option<Received> {
         }
     }
     None
-}
-
-/// Waits for a command or, with a device, for a datagram. True if something waits at the raw sockets.
-fn wait(commands: &CommandReceiver<InboundCommand>, device: Option<&Device>) -> bool {
-    let command = PollFd::new(commands.as_fd(), PollFlags::POLLIN);
-    // An interrupted or failed wait only means one more look.
-    let raw = match device {
-        Some(device) => {
-            let mut fds = [
-                command,
-                PollFd::new(device.nat.as_fd(), PollFlags::POLLIN),
-                PollFd::new(device.ike.as_fd(), PollFlags::POLLIN),
-                PollFd::new(device.native.as_fd(), PollFlags::POLLIN),
-                PollFd::new(device.icmp.as_fd(), PollFlags::POLLIN),
-            ];
-            let _ = poll(&mut fds, PollTimeout::NONE);
-            fds[3..].iter().any(|fd| fd.any().unwrap_or(true))
-        }
-        None => {
-            let _ = poll(&mut [command], PollTimeout::NONE);
-            false
-        }
-    };
-    commands.reset();
-    raw
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,16 +13,17 @@ use isthmus_esp::{ConnectionHandle, DropReason, OutboundDatabase, OutboundSa, Sa
 use isthmus_netlink::tun::READ_LEN;
 use isthmus_wire::icmp::{MAX_TOO_BIG_LEN, write_too_big};
 use isthmus_wire::ip::IpHeader;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::PollTimeout;
 
 use super::batch::SendBatch;
 use super::device::Device;
 use super::outer::{OuterHeader, Wrapping};
 use super::queue::CommandReceiver;
+use super::worker::{Direction, MAX_DESCRIPTORS, Turn};
 use super::{ConnectionSetting, Counters, EventSender, NewOutboundSa, OutboundCommand, PlaneEvent};
 
-/// Reads between two looks at the command queue.
-const BURST: usize = 64;
+/// Reads between two looks at the command queue, and at the other direction if the thread drives both.
+const BURST: usize = 16;
 /// How often a waiting packet asks again for an SA.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// How long a packet is worth holding.
@@ -113,41 +114,13 @@ impl Outbound {
         }
     }
 
-    pub(super) fn run(mut self) {
-        loop {
-            while let Some(command) = self.commands.next() {
-                if matches!(self.execute(command), Pause::Stop) {
-                    return;
-                }
-            }
-            match self.device.clone() {
-                Some(device) => {
-                    if let Err(error) = self.burst(&device) {
-                        self.device = None;
-                        self.untold = Some((device.epoch, error));
-                    }
-                }
-                None => {
-                    self.tell_loss();
-                    let patience = if self.untold.is_some() {
-                        PollTimeout::from(TELL_AGAIN)
-                    } else {
-                        PollTimeout::NONE
-                    };
-                    wait(&self.commands, None, patience);
-                }
-            }
-        }
-    }
-
-    fn burst(&mut self, device: &Device) -> io::Result<()> {
+    fn burst(&mut self, device: &Device) -> io::Result<Turn> {
         for _ in 0..BURST {
             match device.tun.read(&mut self.read) {
                 Ok(len) => self.sealing.take(&self.read[..len], device),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.sealing.flush(device);
-                    wait(&self.commands, Some(device), PollTimeout::NONE);
-                    return Ok(());
+                    return Ok(Turn::Idle);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
@@ -156,7 +129,7 @@ impl Outbound {
                 }
             }
         }
-        Ok(())
+        Ok(Turn::Busy)
     }
 
     fn tell_loss(&mut self) {
@@ -213,6 +186,44 @@ impl Outbound {
             OutboundCommand::Stop => return Pause::Stop,
         }
         Pause::Continue
+    }
+}
+
+impl Direction for Outbound {
+    fn turn(&mut self) -> Turn {
+        while let Some(command) = self.commands.next() {
+            if matches!(self.execute(command), Pause::Stop) {
+                return Turn::End;
+            }
+        }
+        let Some(device) = self.device.clone() else {
+            self.tell_loss();
+            return Turn::Idle;
+        };
+        self.burst(&device).unwrap_or_else(|error| {
+            self.device = None;
+            self.untold = Some((device.epoch, error));
+            Turn::Busy
+        })
+    }
+
+    fn descriptors(&self) -> [Option<BorrowedFd<'_>>; MAX_DESCRIPTORS] {
+        let tun = self.device.as_ref().map(|device| device.tun.as_fd());
+        [Some(self.commands.as_fd()), tun, None, None, None]
+    }
+
+    fn patience(&self) -> PollTimeout {
+        if self.untold.is_some() {
+            PollTimeout::from(TELL_AGAIN)
+        } else {
+            PollTimeout::NONE
+        }
+    }
+
+    fn wake(&mut self, [commands, ..]: [bool; MAX_DESCRIPTORS]) {
+        if commands {
+            self.commands.reset();
+        }
     }
 }
 
@@ -448,18 +459,4 @@ impl Sender<'_> {
             context.told = Told::Passed;
         }
     }
-}
-
-/// Waits for a command or, with a device, for a packet.
-fn wait(commands: &CommandReceiver<OutboundCommand>, device: Option<&Device>, patience: PollTimeout) {
-    let command = PollFd::new(commands.as_fd(), PollFlags::POLLIN);
-    // An interrupted or failed wait only means one more look.
-    let _ = match device {
-        Some(device) => poll(
-            &mut [command, PollFd::new(device.tun.as_fd(), PollFlags::POLLIN)],
-            patience,
-        ),
-        None => poll(&mut [command], patience),
-    };
-    commands.reset();
 }
