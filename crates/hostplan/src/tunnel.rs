@@ -32,7 +32,8 @@ pub struct GatewayTunnels {
     pub public_address: IpAddr,
     /// Largest inner packet, bytes.
     pub mtu: u16,
-    /// Where the keys of every SA are written in clear, for Wireshark; nowhere if none.
+    /// Directory where the keys of every SA are written in clear, as Wireshark's tables `ikev2_decryption_table` and
+    /// `esp_sa`; nowhere if none.
     #[serde(default)]
     pub key_log: Option<PathBuf>,
     /// Its connections.

@@ -36,6 +36,21 @@ pub enum Framing {
     Keepalive,
 }
 
+/// The keys of an IKE SA, for who reads captures of it.
+#[derive(Clone, Debug)]
+pub struct IkeSaKeys {
+    /// SPI of the original initiator.
+    pub initiator_spi: u64,
+    /// SPI of the original responder.
+    pub responder_spi: u64,
+    /// Cipher and integrity of both directions.
+    pub cipher: CipherSuite,
+    /// SK_ei and SK_ai.
+    pub initiator: KeyMaterial,
+    /// SK_er and SK_ar.
+    pub responder: KeyMaterial,
+}
+
 /// Something the shell must act on, in order.
 #[derive(Debug)]
 pub enum Event {
@@ -70,6 +85,8 @@ pub enum Event {
         /// Its state now.
         state: ConnectionState,
     },
+    /// These keys protect an IKE SA. Only after [`crate::Endpoint::tell_keys`].
+    IkeKeysAgreed(Box<IkeSaKeys>),
     /// The outer address of the peer changed (RFC 7296 section 2.23): use it for these children.
     PeerMoved {
         /// The connection.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use isthmus_crypto::suite::CipherSuite;
 use isthmus_types::VpnConnectionId;
 use isthmus_wire::ike::IkeSpi;
 use rand::{Rng, SeedableRng};
@@ -12,8 +13,9 @@ use rand_chacha::ChaCha20Rng;
 use crate::channel::Sealed;
 use crate::child::Child;
 use crate::connection::Connection;
-use crate::event::{ChildId, Event, Framing, Transmit};
+use crate::event::{ChildId, Event, Framing, IkeSaKeys, Transmit};
 use crate::finding::{EventKind, FindingKind, Note};
+use crate::keys::{IkeKeys, SpiPair};
 use crate::nat::Path;
 use crate::sa::{IkeSa, SaId};
 use crate::status::DownReason;
@@ -43,6 +45,8 @@ pub(crate) struct Host {
     graves: Vec<Grave>,
     next_sa: u64,
     next_child: u64,
+    /// Whether keys of IKE SAs are told.
+    pub(crate) tells_keys: bool,
 }
 
 /// A child that only receives, until its time is over.
@@ -125,6 +129,7 @@ impl Host {
             graves: Vec::new(),
             next_sa: 0,
             next_child: 0,
+            tells_keys: false,
         }
     }
 
@@ -202,6 +207,19 @@ impl Host {
 
     pub(crate) fn send(&mut self, path: &Path, message: impl Into<Sealed>) {
         self.send_to(path.local_port, path.remote, message);
+    }
+
+    /// Tells the shell the keys of an IKE SA, if it wants to know them.
+    pub(crate) fn tell_keys(&mut self, spis: SpiPair, cipher: CipherSuite, keys: &IkeKeys) {
+        if self.tells_keys {
+            self.events.push_back(Event::IkeKeysAgreed(Box::new(IkeSaKeys {
+                initiator_spi: spis.initiator.0,
+                responder_spi: spis.responder.0,
+                cipher,
+                initiator: keys.initiator.clone(),
+                responder: keys.responder.clone(),
+            })));
+        }
     }
 
     pub(crate) fn send_to(&mut self, local_port: u16, destination: SocketAddr, message: impl Into<Sealed>) {

@@ -50,7 +50,8 @@ pub use config::{ConnectionConfig, DpdAction, EstablishMode, IkeIdentity, PeerEn
 pub use endpoint::{Endpoint, IKE_PORT, NAT_PORT};
 pub use error::{AuthenticationFailure, IkeError, Mismatch, Refusal, Violation};
 pub use event::{
-    ChildDirection, ChildId, ChildLifetime, ChildSa, Encapsulation, Event, Framing, OutboundUse, Transmit,
+    ChildDirection, ChildId, ChildLifetime, ChildSa, Encapsulation, Event, Framing, IkeSaKeys, OutboundUse,
+    Transmit,
 };
 pub use finding::{
     CertificateFault, ConnectionEvent, End, EventKind, Finding, FindingKind, Layer, Note, Severity, Theirs,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use isthmus_types::VpnConnectionId;
 
 use crate::connection::Connection;
 use crate::convert;
+use crate::key_log::KeyLog;
 use crate::plane::{Device, DeviceError, ExpectedPeers, GatewayEvent, Plane, PlaneEvent};
 
 /// Longest packet of a link that nothing is known of, bytes.
@@ -36,6 +38,7 @@ pub(crate) struct Gateway {
     connections: BTreeMap<VpnConnectionId, Connection>,
     next_handle: u32,
     link_mtu: u16,
+    key_log: Option<KeyLog>,
     resolutions: Vec<(VpnConnectionId, String)>,
     changed: bool,
 }
@@ -65,10 +68,12 @@ impl Gateway {
             connections: BTreeMap::new(),
             next_handle: 0,
             link_mtu: LINK_MTU,
+            key_log: None,
             resolutions: Vec::new(),
             changed: true,
             plan,
         };
+        gateway.open_key_log(gateway.plan.key_log.clone().as_deref());
         // The endpoint hears of them once there are sockets: its first message would be lost.
         for plan in connections {
             gateway.admit(plan);
@@ -89,6 +94,9 @@ impl Gateway {
         self.changed = true;
         if self.plan.namespace != plan.namespace || self.plan.tun != plan.tun {
             self.lose("new place", now);
+        }
+        if self.plan.key_log != plan.key_log {
+            self.open_key_log(plan.key_log.as_deref());
         }
         if self.plan.mtu != plan.mtu {
             self.plane.set_mtu(plan.mtu);
@@ -403,6 +411,9 @@ impl Gateway {
         let plane = &self.plane;
         match event {
             Event::ChildInstalled(child) => {
+                if let Some(log) = &mut self.key_log {
+                    log.write_child(self.plan.public_address, &child);
+                }
                 if let Some(connection) = self.connections.get_mut(&child.connection) {
                     self.changed |= connection.install(plane, &child);
                 }
@@ -435,8 +446,25 @@ impl Gateway {
             } => self.move_peer(connection, convert::destination(encapsulation, remote.ip())),
             Event::SpiClosed { spi } => self.plane.close_spi(spi),
             Event::SpiOpened { spi } => self.plane.open_spi(spi),
+            Event::IkeKeysAgreed(keys) => {
+                if let Some(log) = &mut self.key_log {
+                    log.write_ike(&keys);
+                }
+            }
             Event::ResolvePeer { connection, name } => self.resolutions.push((connection, name)),
         }
+    }
+
+    fn open_key_log(&mut self, directory: Option<&Path>) {
+        self.key_log = directory.and_then(|directory| match KeyLog::open(directory) {
+            Ok(log) => Some(log),
+            Err(error) => {
+                let directory = directory.display();
+                tracing::warn!(gateway = %self.plan.gateway, %directory, %error, "the key log cannot be opened");
+                None
+            }
+        });
+        self.endpoint.tell_keys(self.key_log.is_some());
     }
 
     fn move_peer(&mut self, connection: VpnConnectionId, remote: Option<SocketAddr>) {

@@ -15,6 +15,7 @@ mod connection;
 mod control;
 mod convert;
 mod gateway;
+mod key_log;
 mod listener;
 mod path_mtu;
 pub mod plane;

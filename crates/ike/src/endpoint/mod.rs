@@ -68,6 +68,11 @@ impl Endpoint {
         }
     }
 
+    /// Whether to tell the keys of every IKE SA that is made from now on by [`Event::IkeKeysAgreed`]. Off at first.
+    pub const fn tell_keys(&mut self, wanted: bool) {
+        self.host.tells_keys = wanted;
+    }
+
     /// Adds a connection or changes it. What does not differ keeps running; an equal configuration changes nothing.
     pub fn upsert_connection(&mut self, config: ConnectionConfig, now: Instant) {
         self.clock = now;

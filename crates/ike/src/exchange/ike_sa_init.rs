@@ -196,6 +196,7 @@ pub(crate) fn respond(
             return Err(error);
         }
     };
+    host.tell_keys(spis, chosen.suite.cipher, &keys);
     let mut timers = Timers::default();
     timers.set(Timer::HalfOpen, now + HALF_OPEN_TIME);
     host.send_to(datagram.local_port, datagram.remote, response.clone());
@@ -421,6 +422,7 @@ fn accept(
     };
     let seed = first_seed(suite.prf, &nonces, &secret);
     let keys = ike_keys(&suite, &seed, &nonces, spis)?;
+    context.host.tell_keys(spis, suite.cipher, &keys);
     let mut channel = Channel::new(Role::Initiator, spis, &suite, &keys, 1)?;
     let extensions = init.extensions.agreed(&parts.notifies);
     channel.set_datagram_limit(extensions.datagram_limit(datagram.remote));

@@ -340,6 +340,7 @@ fn successor(
     };
     let seed = rekey_seed(established.suite.prf, &established.derive, nonces, secret);
     let keys = ike_keys(&suite, &seed, nonces, spis)?;
+    context.host.tell_keys(spis, suite.cipher, &keys);
     let mut channel = Channel::new(ends.role, spis, &suite, &keys, 0)?;
     channel.set_datagram_limit(established.channel.datagram_limit());
     channel.trust();
