@@ -113,6 +113,8 @@ pub enum PeerEndpoint {
 pub enum IkeIdentity {
     /// ID_IPV4_ADDR or ID_IPV6_ADDR.
     Address(IpAddr),
+    /// ID_DER_ASN1_DN, as text (RFC 4514): `CN=gateway,O=Example,C=CH`.
+    DistinguishedName(String),
     /// ID_FQDN.
     Fqdn(String),
     /// ID_RFC822_ADDR.

@@ -1,13 +1,16 @@
-//! Identities and the proof of the pre-shared key (RFC 7296 sections 2.15 and 3.5).
+//! Who the ends are and how they prove it (RFC 7296 section 2.15): by pre-shared key here, by certificate in a module.
 
-use std::net::IpAddr;
+pub(crate) mod certificate;
+mod identity;
 
 use isthmus_crypto::prf::{constant_time_equal, prf};
-use isthmus_types::{Prf, Secret};
-use isthmus_wire::ike::{AuthMethod, AuthPayload, IdType, Identification};
+use isthmus_types::{Prf, Secret, Timestamp};
+use isthmus_wire::ike::{AuthMethod, AuthPayload, Identification};
 use zeroize::Zeroizing;
 
-use crate::config::IkeIdentity;
+pub(crate) use self::certificate::{Accepts, Method, own_credentials};
+pub(crate) use self::identity::{describe_identity, encode_identity, is_identity};
+use crate::connection::Connection;
 use crate::error::{AuthenticationFailure, IkeError};
 
 const KEY_PAD: &[u8] = b"Key Pad for IKEv2";
@@ -24,7 +27,61 @@ pub(crate) struct SignedOctets<'a> {
     pub(crate) identity: &'a [u8],
 }
 
-pub(crate) fn make_proof(function: Prf, psk: &Secret, signed: &SignedOctets<'_>) -> AuthPayload {
+impl SignedOctets<'_> {
+    /// What is signed, or proved with the key.
+    pub(crate) fn octets(&self, function: Prf) -> Vec<u8> {
+        let identity = prf(function, self.prove_key, &[self.identity]);
+        [self.message, self.other_nonce, &identity].concat()
+    }
+}
+
+/// What the peer showed to prove who it is.
+pub(crate) struct Shown<'a> {
+    /// Its identity.
+    pub(crate) identity: &'a Identification,
+    /// Its certificate, then others.
+    pub(crate) certificates: &'a [Vec<u8>],
+    /// Its proof.
+    pub(crate) proof: &'a AuthPayload,
+}
+
+/// Our proof for a connection, in a way that the peer takes.
+pub(crate) fn prove(
+    connection: &Connection,
+    function: Prf,
+    accepts: &Accepts,
+    signed: &SignedOctets<'_>,
+) -> Result<AuthPayload, IkeError> {
+    match &connection.method {
+        Method::Certificate(signing) => signing.prove(function, accepts, signed),
+        Method::SharedKey => Ok(make_proof(function, &connection.config.psk, signed)),
+        Method::Unusable(why) => Err(own_credentials(why.clone())),
+    }
+}
+
+/// Whether the peer is the one that the connection expects, as far as its proof goes.
+pub(crate) fn check(
+    connection: &Connection,
+    function: Prf,
+    shown: &Shown<'_>,
+    signed: &SignedOctets<'_>,
+    date: Option<Timestamp>,
+) -> Result<(), IkeError> {
+    match &connection.method {
+        Method::Certificate(signing) => signing.check(
+            function,
+            shown.certificates,
+            shown.identity,
+            signed,
+            shown.proof,
+            date,
+        ),
+        Method::SharedKey => check_proof(function, &connection.config.psk, signed, shown.proof),
+        Method::Unusable(why) => Err(own_credentials(why.clone())),
+    }
+}
+
+fn make_proof(function: Prf, psk: &Secret, signed: &SignedOctets<'_>) -> AuthPayload {
     AuthPayload {
         method: AuthMethod::SHARED_KEY,
         data: proof(function, psk, signed).to_vec(),
@@ -51,71 +108,12 @@ pub(crate) fn check_proof(
 
 fn proof(function: Prf, psk: &Secret, signed: &SignedOctets<'_>) -> Zeroizing<Vec<u8>> {
     let key = prf(function, psk.reveal().as_bytes(), &[KEY_PAD]);
-    let identity = prf(function, signed.prove_key, &[signed.identity]);
-    prf(function, &key, &[signed.message, signed.other_nonce, &identity])
-}
-
-pub(crate) fn encode_identity(identity: &IkeIdentity) -> Identification {
-    match identity {
-        IkeIdentity::Address(IpAddr::V4(address)) => {
-            Identification::new(IdType::IPV4_ADDR, address.octets().to_vec())
-        }
-        IkeIdentity::Address(IpAddr::V6(address)) => {
-            Identification::new(IdType::IPV6_ADDR, address.octets().to_vec())
-        }
-        IkeIdentity::Email(text) => Identification::new(IdType::RFC822_ADDR, text.as_bytes().to_vec()),
-        IkeIdentity::Fqdn(text) => Identification::new(IdType::FQDN, text.as_bytes().to_vec()),
-        IkeIdentity::KeyId(bytes) => Identification::new(IdType::KEY_ID, bytes.clone()),
-    }
-}
-
-/// Whether a received identity is the expected one: type and bytes.
-pub(crate) fn is_identity(received: &Identification, expected: &IkeIdentity) -> bool {
-    let expected = encode_identity(expected);
-    received.id_type == expected.id_type && received.data == expected.data
-}
-
-/// A received identity in words. Bytes of the peer are escaped.
-pub(crate) fn describe_identity(received: &Identification) -> String {
-    let text = || {
-        String::from_utf8_lossy(&received.data)
-            .escape_default()
-            .to_string()
-    };
-    let address = match received.id_type {
-        IdType::IPV4_ADDR => <[u8; 4]>::try_from(received.data.as_slice())
-            .map(IpAddr::from)
-            .ok(),
-        IdType::IPV6_ADDR => <[u8; 16]>::try_from(received.data.as_slice())
-            .map(IpAddr::from)
-            .ok(),
-        _ => None,
-    };
-    match (address, received.id_type) {
-        (Some(address), _) => format!("address {address}"),
-        (None, IdType::FQDN) => format!("name {}", text()),
-        (None, IdType::RFC822_ADDR) => format!("e-mail {}", text()),
-        (None, IdType::KEY_ID) => IkeIdentity::KeyId(received.data.clone()).to_string(),
-        (None, other) => format!("{other:?} {}", text()),
-    }
+    prf(function, &key, &[&signed.octets(function)])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn identities_of_different_types_never_match() {
-        let address = IkeIdentity::Address("192.0.2.1".parse().unwrap());
-        let name = IkeIdentity::Fqdn("192.0.2.1".into());
-        assert!(is_identity(&encode_identity(&address), &address));
-        assert!(!is_identity(&encode_identity(&name), &address));
-        assert!(!is_identity(&encode_identity(&address), &name));
-        assert!(!is_identity(
-            &encode_identity(&IkeIdentity::Email("a@b".into())),
-            &IkeIdentity::Fqdn("a@b".into())
-        ));
-    }
 
     #[test]
     fn a_proof_holds_only_for_its_key_and_octets() {
@@ -138,11 +136,5 @@ mod tests {
             ..signed
         };
         assert!(check_proof(Prf::HmacSha2_256, &psk, &changed, &proof).is_err());
-    }
-
-    #[test]
-    fn bytes_of_the_peer_are_escaped() {
-        let id = Identification::new(IdType::FQDN, b"a\nb\x1b[0m".to_vec());
-        assert_eq!(describe_identity(&id), "name a\\nb\\u{1b}[0m");
     }
 }

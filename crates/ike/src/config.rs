@@ -67,6 +67,8 @@ pub enum PeerEndpoint {
 pub enum IkeIdentity {
     /// ID_IPV4_ADDR or ID_IPV6_ADDR.
     Address(IpAddr),
+    /// ID_DER_ASN1_DN, as text (RFC 4514): `CN=gateway,O=Example,C=CH`.
+    DistinguishedName(String),
     /// ID_RFC822_ADDR.
     Email(String),
     /// ID_FQDN.
@@ -117,6 +119,7 @@ impl ConnectionConfig {
             || self.local_identity != new.local_identity
             || self.peer_identity != new.peer_identity
             || self.psk != new.psk
+            || self.options.certificate != new.options.certificate
             || self.ike_proposals != new.ike_proposals
             || self.force_encapsulation != new.force_encapsulation;
         let children = self.esp_proposals != new.esp_proposals
@@ -142,6 +145,7 @@ impl std::fmt::Display for IkeIdentity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Address(address) => write!(f, "address {address}"),
+            Self::DistinguishedName(text) => write!(f, "distinguished name {}", text.escape_debug()),
             Self::Email(text) => write!(f, "e-mail {}", text.escape_default()),
             Self::Fqdn(text) => write!(f, "name {}", text.escape_default()),
             Self::KeyId(bytes) => {

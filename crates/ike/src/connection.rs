@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use isthmus_types::{IkeVersion, VpnConnectionId};
 
+use crate::auth::Method;
 use crate::config::{ConnectionConfig, DpdAction, EstablishMode, PeerEndpoint};
 use crate::diary::Diary;
 use crate::event::{ChildId, Event};
@@ -23,6 +24,8 @@ const DEFAULT_PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Connection {
     pub(crate) config: ConnectionConfig,
+    /// How both ends prove themselves, made from the configuration.
+    pub(crate) method: Method,
     pub(crate) peer_address: Option<IpAddr>,
     /// Children that may send or wait to, in the order in which they became so.
     outbound: Vec<Sender>,
@@ -89,6 +92,7 @@ impl Connection {
     pub(crate) fn new(config: ConnectionConfig) -> Self {
         let peer_address = fixed_address(&config);
         Self {
+            method: Method::of(&config),
             config,
             peer_address,
             outbound: Vec::new(),
@@ -106,6 +110,11 @@ impl Connection {
     pub(crate) fn configure(&mut self, config: ConnectionConfig) {
         if self.config.peer != config.peer {
             self.peer_address = fixed_address(&config);
+        }
+        if self.config.options.certificate != config.options.certificate
+            || self.config.local_identity != config.local_identity
+        {
+            self.method = Method::of(&config);
         }
         self.config = config;
         self.wanted = true;

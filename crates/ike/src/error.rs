@@ -1,5 +1,7 @@
 //! What can go wrong with a message, by blame, and what the peer is told.
 
+use isthmus_crypto::certificate::CertificateRefusal;
+use isthmus_crypto::signature::SignatureError;
 use isthmus_types::DhGroup;
 use isthmus_wire::ike::{DecodeError, NotifyPayload, NotifyType, PayloadType};
 
@@ -32,6 +34,9 @@ pub enum IkeError {
 /// What is wrong with the proof or an identity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthenticationFailure {
+    /// The peer's certificate is not accepted.
+    #[error("{0}")]
+    Certificate(CertificateRefusal),
     /// The peer proved to know another key.
     #[error("the pre-shared keys differ")]
     Key,
@@ -41,6 +46,20 @@ pub enum AuthenticationFailure {
     /// The method is none that we support.
     #[error("the peer does not authenticate with a pre-shared key")]
     Method,
+    /// What we are to prove ourselves with, or check the peer by, cannot be used.
+    #[error("{0}")]
+    OwnCredentials(String),
+    /// The peer proves itself with a pre-shared key where a certificate is required.
+    #[error("the peer authenticates with a pre-shared key, not with a certificate")]
+    SharedKey,
+    /// The certificate is good, but the proof is not that of its key.
+    #[error("the proof of the peer {subject} is not accepted: {error}")]
+    Signature {
+        /// Whose certificate it is.
+        subject: String,
+        /// What is wrong with the proof.
+        error: SignatureError,
+    },
     /// The peer told us that our proof is wrong.
     #[error("the peer refused our key or identity")]
     ToldByPeer,

@@ -3,22 +3,25 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use isthmus_crypto::certificate::CertificateRefusal;
+use isthmus_crypto::signature::SignatureError;
 use isthmus_types::{DhGroup, Encryption, IkeVersion, Integrity, Prf};
 use isthmus_wire::ike::{NotifyType, Proposal, TransformType};
 
 use crate::algorithm::{EspSuite, IkeSuite};
+use crate::auth::Method;
 use crate::channel::Role;
 use crate::config::ConnectionConfig;
 use crate::connection::Connection;
 use crate::error::{AuthenticationFailure, IkeError};
-use crate::finding::{End, EventKind, FindingKind, Layer, Theirs, Unanswered};
+use crate::finding::{CertificateFault, End, EventKind, FindingKind, Layer, Theirs, Unanswered};
 use crate::host::Context;
 use crate::nearest::{describe_kind, nearest};
 use crate::negotiate::{KeyExchange, describe, offer_esp, offer_ike};
 use crate::parts::Parts;
 use crate::sa::IkeSa;
 use crate::selector::{self, Selector};
-use crate::status::ChildStatus;
+use crate::status::{ChildStatus, DownReason};
 
 /// How often the peer must be early before the lifetimes are said to differ: once may be a person's wish.
 const EARLY_TIMES: u8 = 2;
@@ -133,8 +136,35 @@ pub(crate) fn authentication(
             received: "another method than a pre-shared key".into(),
             expected: "a pre-shared key".into(),
         },
+        AuthenticationFailure::SharedKey => FindingKind::MethodMismatch {
+            received: "a pre-shared key".into(),
+            expected: "a certificate".into(),
+        },
+        AuthenticationFailure::Certificate(refusal) => FindingKind::CertificateRefused {
+            subject: refusal
+                .subject()
+                .or(peer)
+                .map_or_else(|| config.peer_identity.to_string(), str::to_owned),
+            fault: fault(refusal),
+            detail: refusal.detail(),
+        },
+        AuthenticationFailure::Signature { subject, error } => FindingKind::CertificateRefused {
+            subject: subject.clone(),
+            fault: match error {
+                SignatureError::Bad | SignatureError::OtherKeyKind => CertificateFault::OtherKey,
+                SignatureError::Weak => CertificateFault::Weak,
+            },
+            detail: error.to_string(),
+        },
+        AuthenticationFailure::OwnCredentials(why) => FindingKind::Other {
+            reason: DownReason::AuthenticationFailed,
+            detail: format!("this end cannot authenticate by certificate: {why}"),
+        },
         AuthenticationFailure::ToldByPeer => {
-            let mut suspects = vec!["psk", "local_identity"];
+            let mut suspects = match connection.method {
+                Method::Certificate(_) | Method::Unusable(_) => vec!["certificate", "local_identity"],
+                Method::SharedKey => vec!["psk", "local_identity"],
+            };
             if connection.tally.refusals < 2 {
                 suspects.push("peer_identity");
             }
@@ -144,6 +174,25 @@ pub(crate) fn authentication(
                 suspects,
             }
         }
+    }
+}
+
+const fn fault(refusal: &CertificateRefusal) -> CertificateFault {
+    match refusal {
+        CertificateRefusal::BadSignature { .. } => CertificateFault::UnknownIssuer,
+        CertificateRefusal::Malformed | CertificateRefusal::TooLong { .. } => CertificateFault::Invalid,
+        CertificateRefusal::Expired { .. } => CertificateFault::Expired,
+        CertificateRefusal::NameConstraint { .. } => CertificateFault::Constrained,
+        CertificateRefusal::None => CertificateFault::Missing,
+        CertificateRefusal::NotYetValid { .. } => CertificateFault::NotYetValid,
+        CertificateRefusal::Purpose { .. } => CertificateFault::Purpose,
+        CertificateRefusal::Revoked { .. } => CertificateFault::Revoked,
+        CertificateRefusal::RevocationListMissing { .. } => CertificateFault::RevocationListMissing,
+        CertificateRefusal::RevocationListStale { .. } => CertificateFault::RevocationListStale,
+        CertificateRefusal::UnknownIssuer { .. } => CertificateFault::UnknownIssuer,
+        CertificateRefusal::UnsupportedExtension { .. } => CertificateFault::UnsupportedExtension,
+        CertificateRefusal::Weak { .. } => CertificateFault::Weak,
+        CertificateRefusal::WrongName { .. } => CertificateFault::WrongName,
     }
 }
 

@@ -76,16 +76,30 @@ pub enum Unanswered {
 /// What is wrong with a certificate of the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CertificateFault {
+    /// An authority above it does not allow its names.
+    Constrained,
     /// Its time is over, or a clock is wrong.
     Expired,
     /// It cannot be read, or its chain is broken.
     Invalid,
+    /// None was sent.
+    Missing,
     /// Its time has not come, or a clock is wrong.
     NotYetValid,
+    /// The peer's proof is not that of its key.
+    OtherKey,
+    /// It says itself that it is for something else.
+    Purpose,
+    /// There is no list that says whether it was revoked, and one is required.
+    RevocationListMissing,
+    /// The list that says whether it was revoked is too old, and one in force is required.
+    RevocationListStale,
     /// Its authority took it back.
     Revoked,
     /// None of our authorities made it.
     UnknownIssuer,
+    /// It has a critical extension that we do not know.
+    UnsupportedExtension,
     /// Its key or signature is too weak.
     Weak,
     /// It is for another name.
@@ -568,11 +582,15 @@ impl CertificateFault {
     const fn field(self) -> &'static str {
         match self {
             Self::Expired | Self::NotYetValid => "certificate.validity",
-            Self::Invalid => "certificate",
+            Self::Invalid | Self::Missing => "certificate",
+            Self::OtherKey => "certificate.private_key",
+            Self::Purpose => "certificate.usage",
             Self::Revoked => "certificate.revocation",
+            Self::RevocationListMissing | Self::RevocationListStale => "certificate.revocation_lists",
+            Self::UnsupportedExtension => "certificate.extension",
             Self::UnknownIssuer => "certificate.issuer",
             Self::Weak => "certificate.strength",
-            Self::WrongName => "certificate.name",
+            Self::Constrained | Self::WrongName => "certificate.name",
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use isthmus_crypto::suite::CipherSuite;
-use isthmus_types::VpnConnectionId;
+use isthmus_types::{Timestamp, VpnConnectionId};
 use isthmus_wire::ike::IkeSpi;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
@@ -31,6 +31,8 @@ const NONCE_LEN: usize = 32;
 
 pub(crate) struct Host {
     pub(crate) local: IpAddr,
+    /// The date at some moment, if the shell told it.
+    pub(crate) date: Option<(Timestamp, Instant)>,
     pub(crate) rng: ChaCha20Rng,
     pub(crate) transmits: VecDeque<Transmit>,
     pub(crate) events: VecDeque<Event>,
@@ -115,9 +117,17 @@ impl Context<'_> {
 }
 
 impl Host {
+    /// The date at `now`; none if the shell never told it.
+    pub(crate) fn date_at(&self, now: Instant) -> Option<Timestamp> {
+        let (date, told_at) = self.date?;
+        let since = u64::try_from(now.saturating_duration_since(told_at).as_millis()).ok()?;
+        Some(Timestamp(date.0.saturating_add(since)))
+    }
+
     pub(crate) fn new(local: IpAddr, seed: [u8; 32]) -> Self {
         Self {
             local,
+            date: None,
             rng: ChaCha20Rng::from_seed(seed),
             transmits: VecDeque::new(),
             events: VecDeque::new(),

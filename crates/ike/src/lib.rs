@@ -13,10 +13,10 @@
 //! before it (RFC 3948 section 2.2); [`Endpoint::handle_datagram`] takes messages without it.
 //!
 //! # What it does
-//! Initiator and responder with pre-shared keys; cookies; NAT detection, port change, keepalives and forced
+//! Initiator and responder with pre-shared keys or certificates; cookies; NAT detection, port change, keepalives and forced
 //! encapsulation; narrowing; rekeying of Child SAs and IKE SAs, also from both ends at once (RFC 7296 section 2.8.1
-//! and 2.25); liveness checks; deletes; INITIAL_CONTACT. Not yet: IKEv1, certificates, EAP, fragmentation (RFC 7383),
-//! MOBIKE, IKE_INTERMEDIATE.
+//! and 2.25); liveness checks; deletes; INITIAL_CONTACT. Not yet: IKEv1, EAP, MOBIKE,
+//! IKE_INTERMEDIATE.
 
 mod algorithm;
 mod auth;

@@ -1,8 +1,8 @@
 //! The payloads of a message, sorted by kind.
 
 use isthmus_wire::ike::{
-    AuthPayload, DeletePayload, Identification, KePayload, NotifyPayload, NotifyType, Payload, PayloadType,
-    Proposal, TrafficSelector,
+    AuthPayload, CertificateEncoding, DeletePayload, Identification, KePayload, NotifyPayload, NotifyType,
+    Payload, PayloadType, Proposal, TrafficSelector,
 };
 
 use crate::error::{IkeError, Violation};
@@ -18,6 +18,8 @@ pub(crate) struct Parts {
     pub(crate) auth: Option<AuthPayload>,
     pub(crate) ts_initiator: Option<Vec<TrafficSelector>>,
     pub(crate) ts_responder: Option<Vec<TrafficSelector>>,
+    /// X.509 certificates, in the order that they came in.
+    pub(crate) certificates: Vec<Vec<u8>>,
     pub(crate) notifies: Vec<NotifyPayload>,
     pub(crate) deletes: Vec<DeletePayload>,
 }
@@ -30,6 +32,13 @@ impl Parts {
             let payload_type = payload.payload_type();
             match payload {
                 Payload::Auth(auth) => once(&mut parts.auth, auth, payload_type)?,
+                // Other encodings, such as URLs to fetch from, are not taken; nor do requests change what we send.
+                Payload::Certificate(certificate)
+                    if certificate.encoding == CertificateEncoding::X509_SIGNATURE =>
+                {
+                    parts.certificates.push(certificate.data);
+                }
+                Payload::Certificate(_) | Payload::CertificateRequest(_) => {}
                 Payload::Delete(delete) => parts.deletes.push(delete),
                 Payload::IdInitiator(id) => once(&mut parts.id_initiator, id, payload_type)?,
                 Payload::IdResponder(id) => once(&mut parts.id_responder, id, payload_type)?,

@@ -8,6 +8,7 @@ use isthmus_wire::ike::IkeSpi;
 use zeroize::Zeroizing;
 
 use crate::algorithm::IkeSuite;
+use crate::auth::Accepts;
 use crate::channel::{Channel, Role, Sealed};
 use crate::child::Child;
 use crate::connection::Connection;
@@ -79,6 +80,8 @@ pub(crate) struct InitAnswered {
     pub(crate) nonce_responder: Vec<u8>,
     pub(crate) request: Vec<u8>,
     pub(crate) response: Vec<u8>,
+    /// Signatures that the peer takes.
+    pub(crate) accepts: Accepts,
     pub(crate) begun_at: Instant,
 }
 

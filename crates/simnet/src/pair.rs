@@ -18,6 +18,7 @@ use rand_chacha::ChaCha20Rng;
 use crate::link::Link;
 use crate::nat::Nat;
 use crate::peer::Peer;
+use crate::pki;
 
 /// Between two ESP packets of one end while traffic is on.
 const TRAFFIC_INTERVAL: Duration = Duration::from_millis(20);
@@ -99,7 +100,7 @@ impl Pair {
         let mut peer = |side: Side| {
             let mut seed = [0; 32];
             rng.fill_bytes(&mut seed);
-            Peer::new(Endpoint::new(side.address(), seed, now), side.address())
+            Peer::new(endpoint(side, seed, now), side.address())
         };
         Self {
             left: peer(Side::Left),
@@ -220,7 +221,7 @@ impl Pair {
     pub fn restart(&mut self, side: Side) {
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
-        let endpoint = Endpoint::new(side.address(), seed, self.now);
+        let endpoint = endpoint(side, seed, self.now);
         let peer = self.peer_mut(side);
         peer.endpoint = endpoint;
         peer.forget();
@@ -466,4 +467,10 @@ fn same_direction(left: &ChildDirection, right: &ChildDirection) -> bool {
     left.spi == right.spi
         && left.keys.encryption() == right.keys.encryption()
         && left.keys.integrity() == right.keys.integrity()
+}
+
+fn endpoint(side: Side, seed: [u8; 32], now: Instant) -> Endpoint {
+    let mut endpoint = Endpoint::new(side.address(), seed, now);
+    endpoint.set_date(pki::DATE, now);
+    endpoint
 }

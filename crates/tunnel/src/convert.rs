@@ -151,6 +151,7 @@ const fn down_reason(reason: ike::DownReason) -> DownReason {
 fn identity(identity: &plan::IkeIdentity) -> ike::IkeIdentity {
     match identity {
         plan::IkeIdentity::Address(address) => ike::IkeIdentity::Address(*address),
+        plan::IkeIdentity::DistinguishedName(text) => ike::IkeIdentity::DistinguishedName(text.clone()),
         plan::IkeIdentity::Email(text) => ike::IkeIdentity::Email(text.clone()),
         plan::IkeIdentity::Fqdn(text) => ike::IkeIdentity::Fqdn(text.clone()),
         plan::IkeIdentity::KeyId(bytes) => ike::IkeIdentity::KeyId(bytes.clone()),

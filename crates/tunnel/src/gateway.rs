@@ -13,7 +13,7 @@ use isthmus_hostplan::{
     tunnel::RekeyedSas,
 };
 use isthmus_ike::{ChildId, Endpoint, Event, Framing, Transmit};
-use isthmus_runtime::random;
+use isthmus_runtime::{clock, random};
 use isthmus_types::VpnConnectionId;
 
 use crate::connection::Connection;
@@ -217,6 +217,8 @@ impl Gateway {
 
     /// Does what is due.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        // Certificates are checked at it; the clock may be set, or the machine have slept, at any time.
+        self.endpoint.set_date(clock::now(), now);
         self.look_after_device(now);
         for connection in self.connections.values_mut() {
             if let Some(child) = connection.take_liveness() {

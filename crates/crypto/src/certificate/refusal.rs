@@ -120,11 +120,60 @@ pub enum CertificateRefusal {
     /// It does not give its holder the name that the peer presents.
     #[error("the peer presents {presented}, its certificate has {names}")]
     WrongName {
+        /// The subject of the certificate.
+        subject: String,
         /// What the peer calls itself.
         presented: String,
         /// The names of the certificate.
         names: String,
     },
+}
+
+impl CertificateRefusal {
+    /// Whose certificate it is about, if that is known.
+    pub fn subject(&self) -> Option<&str> {
+        match self {
+            Self::Malformed | Self::None => None,
+            Self::BadSignature { subject }
+            | Self::Expired { subject, .. }
+            | Self::NameConstraint { subject, .. }
+            | Self::NotYetValid { subject, .. }
+            | Self::Purpose { subject, .. }
+            | Self::Revoked { subject, .. }
+            | Self::RevocationListMissing { subject, .. }
+            | Self::RevocationListStale { subject, .. }
+            | Self::TooLong { subject }
+            | Self::UnknownIssuer { subject, .. }
+            | Self::UnsupportedExtension { subject, .. }
+            | Self::Weak { subject, .. }
+            | Self::WrongName { subject, .. } => Some(subject),
+        }
+    }
+
+    /// What was seen beyond the kind of refusal, in a few words that do not change from one try to the next.
+    pub fn detail(&self) -> String {
+        match self {
+            Self::BadSignature { .. } => {
+                "a signature in its chain is not that of the issuer: it has another key".into()
+            }
+            Self::Expired { not_after, .. } => format!("until {not_after}"),
+            Self::Malformed => "it cannot be read".into(),
+            Self::NameConstraint { names, .. } => names.clone(),
+            Self::None => String::new(),
+            Self::NotYetValid { not_before, .. } => format!("from {not_before}"),
+            Self::Purpose { detail, .. } | Self::Weak { detail, .. } => detail.clone(),
+            Self::Revoked { serial, issuer, .. } => format!("serial number {serial}, by {issuer}"),
+            Self::RevocationListMissing { issuer, .. } | Self::UnknownIssuer { issuer, .. } => {
+                format!("issued by {issuer}")
+            }
+            Self::RevocationListStale { next_update, .. } => format!("a newer one was due at {next_update}"),
+            Self::TooLong { .. } => "its chain is too long".into(),
+            Self::UnsupportedExtension { detail, .. } => detail.trim().to_owned(),
+            Self::WrongName { presented, names, .. } => {
+                format!("the peer is {presented}, the certificate has {names}")
+            }
+        }
+    }
 }
 
 /// Why our own credentials or authorities cannot be used.

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use isthmus_types::VpnConnectionId;
+use isthmus_types::{Timestamp, VpnConnectionId};
 use isthmus_wire::ike::IkeSpi;
 
 use self::table::{Agenda, SaTable};
@@ -26,7 +26,7 @@ use crate::exchange::{ike_sa_init, request, timeout};
 use crate::finding::{EventKind, Finding, FindingKind, Note};
 use crate::host::{Context, Host};
 use crate::sa::{IkeSa, Phase, SaId, State};
-use crate::status::{ChildStatus, ConnectionState, ConnectionStatus, DownReason};
+use crate::status::{ChildStatus, ConnectionState, ConnectionStatus};
 use crate::timer::Timer;
 
 /// UDP port of IKE.
@@ -71,6 +71,12 @@ impl Endpoint {
     /// Whether to tell the keys of every IKE SA that is made from now on by [`Event::IkeKeysAgreed`]. Off at first.
     pub const fn tell_keys(&mut self, wanted: bool) {
         self.host.tells_keys = wanted;
+    }
+
+    /// Tells the date, that certificates are checked at. Without it none is accepted. Tell it again when the clock was
+    /// set and now and then, since `now` may not count the time that the machine sleeps.
+    pub fn set_date(&mut self, date: Timestamp, now: Instant) {
+        self.host.date = Some((date, now));
     }
 
     /// Adds a connection or changes it. What does not differ keeps running; an equal configuration changes nothing.
@@ -538,7 +544,7 @@ impl Endpoint {
         match ike_sa_init::start(&mut context) {
             Ok(sa) => self.sas.put(sa),
             Err(error) => {
-                context.complain(DownReason::Internal, error.to_string());
+                context.complain(error.down_reason(), error.to_string());
                 if let Some(connection) = self.connections.get_mut(&id) {
                     connection.ike_pause.after_failure(&mut self.host, now);
                 }

@@ -1,11 +1,13 @@
-//! IKE_AUTH with a pre-shared key (RFC 7296 sections 1.2 and 2.15).
+//! IKE_AUTH with pre-shared keys or certificates (RFC 7296 sections 1.2 and 2.15).
 
 use std::time::Instant;
 
 use isthmus_wire::ike::{ExchangeType, NotifyPayload, NotifyType, Payload, PayloadType};
 
 use crate::algorithm::IkeSuite;
-use crate::auth::{SignedOctets, check_proof, describe_identity, encode_identity, is_identity, make_proof};
+use crate::auth::{
+    self, Accepts, Shown, SignedOctets, check_proof, describe_identity, encode_identity, is_identity,
+};
 use crate::channel::{Channel, Role};
 use crate::child::{Child, Parent};
 use crate::connection::Connection;
@@ -30,6 +32,8 @@ pub(crate) struct Handshake {
     pub(crate) init_response: Vec<u8>,
     pub(crate) nonce_initiator: Vec<u8>,
     pub(crate) nonce_responder: Vec<u8>,
+    /// Signatures that the peer takes.
+    pub(crate) accepts: Accepts,
 }
 
 /// Sends IKE_AUTH.
@@ -44,18 +48,21 @@ pub(crate) fn start(
         .as_deref_mut()
         .ok_or(IkeError::Internal("an attempt without a connection"))?;
     let config = &connection.config;
-    let identity = encode_identity(&config.local_identity);
-    let proof = make_proof(
+    let identity = connection.method.own_identity(&config.local_identity);
+    let proof = auth::prove(
+        connection,
         handshake.suite.prf,
-        &config.psk,
+        &handshake.accepts,
         &SignedOctets {
             message: &handshake.init_request,
             other_nonce: &handshake.nonce_responder,
             prove_key: &handshake.keys.prove_initiator,
             identity: &identity.body(),
         },
-    );
+    )?;
     let mut payloads = vec![Payload::IdInitiator(identity)];
+    payloads.extend(connection.method.certificates());
+    payloads.extend(connection.method.request());
     if !evidence::asks_any_identity(connection) {
         payloads.push(Payload::IdResponder(encode_identity(&config.peer_identity)));
     }
@@ -152,8 +159,12 @@ pub(crate) fn respond(
     datagram: &Datagram<'_>,
     parts: Result<Parts, IkeError>,
 ) {
-    match parts.and_then(|parts| verify_initiator(context, &init, &parts).map(|()| parts)) {
-        Ok(parts) => establish_as_responder(context, sa, *init, datagram, parts),
+    let checked = parts.and_then(|parts| {
+        verify_initiator(context, &init, &parts)?;
+        Ok((prove_as_responder(context, &init)?, parts))
+    });
+    match checked {
+        Ok((proof, parts)) => establish_as_responder(context, sa, *init, datagram, proof, parts),
         Err(error) => {
             evidence::auth_failed(context, &error, None);
             let mut channel = init.channel;
@@ -199,7 +210,37 @@ fn verify_initiator(context: &Context<'_>, init: &InitAnswered, parts: &Parts) -
             describe_identity(received),
         )));
     };
-    check_proof(init.suite.prf, &connection.config.psk, &signed, proof)
+    let shown = Shown {
+        identity: received,
+        certificates: &parts.certificates,
+        proof,
+    };
+    let date = context.host.date_at(context.now);
+    auth::check(connection, init.suite.prf, &shown, &signed, date)
+}
+
+/// Our identity, certificates and proof for the answer.
+fn prove_as_responder(context: &Context<'_>, init: &InitAnswered) -> Result<Vec<Payload>, IkeError> {
+    let connection = context
+        .connection
+        .as_deref()
+        .ok_or(IkeError::Internal("the connection was removed"))?;
+    let identity = connection.method.own_identity(&connection.config.local_identity);
+    let proof = auth::prove(
+        connection,
+        init.suite.prf,
+        &init.accepts,
+        &SignedOctets {
+            message: &init.response,
+            other_nonce: &init.nonce_initiator,
+            prove_key: &init.keys.prove_responder,
+            identity: &identity.body(),
+        },
+    )?;
+    let mut payloads = vec![Payload::IdResponder(identity)];
+    payloads.extend(connection.method.certificates());
+    payloads.push(Payload::Auth(proof));
+    Ok(payloads)
 }
 
 fn verify_responder(context: &Context<'_>, auth: &AuthSent, parts: &Parts) -> Result<(), IkeError> {
@@ -215,16 +256,22 @@ fn verify_responder(context: &Context<'_>, auth: &AuthSent, parts: &Parts) -> Re
         .connection
         .as_ref()
         .ok_or(IkeError::Internal("the connection was removed"))?;
-    check_proof(
+    let shown = Shown {
+        identity: received,
+        certificates: &parts.certificates,
+        proof,
+    };
+    auth::check(
+        connection,
         auth.suite.prf,
-        &connection.config.psk,
+        &shown,
         &SignedOctets {
             message: &auth.init_response,
             other_nonce: &auth.nonce_initiator,
             prove_key: &auth.keys.prove_responder,
             identity: &received.body(),
         },
-        proof,
+        context.host.date_at(context.now),
     )?;
     if is_identity(received, &connection.config.peer_identity) {
         Ok(())
@@ -307,6 +354,7 @@ fn establish_as_responder(
     sa: &mut IkeSa,
     init: InitAnswered,
     datagram: &Datagram<'_>,
+    mut payloads: Vec<Payload>,
     mut parts: Parts,
 ) {
     // Authenticated: the peer is where this message came from.
@@ -320,17 +368,6 @@ fn establish_as_responder(
         sa.state = State::Dead;
         return;
     };
-    let identity = encode_identity(&connection.config.local_identity);
-    let proof = make_proof(
-        init.suite.prf,
-        &connection.config.psk,
-        &SignedOctets {
-            message: &init.response,
-            other_nonce: &init.nonce_initiator,
-            prove_key: &init.keys.prove_responder,
-            identity: &identity.body(),
-        },
-    );
     connection.forget_complaint();
     let id = connection.id();
     if parts.notify(NotifyType::INITIAL_CONTACT).is_some() {
@@ -341,7 +378,6 @@ fn establish_as_responder(
             before: init.begun_at,
         });
     }
-    let mut payloads = vec![Payload::IdResponder(identity), Payload::Auth(proof)];
     let child = answer_child(context, sa, &init, &nonces, &mut parts);
     let mut established = established(
         init.channel,

@@ -11,6 +11,7 @@ use isthmus_wire::ike::{
 };
 
 use crate::algorithm::{describe_transform, group_id, group_of};
+use crate::auth::{Accepts, Method, own_credentials};
 use crate::channel::{Channel, Role};
 use crate::connection::Connection;
 use crate::endpoint::{IKE_PORT, NAT_PORT};
@@ -48,6 +49,9 @@ pub(crate) fn start(context: &mut Context<'_>) -> Result<IkeSa, IkeError> {
     let address = connection
         .peer_address
         .ok_or(IkeError::Internal("the address of the peer is not known"))?;
+    if let Method::Unusable(why) = &connection.method {
+        return Err(own_credentials(why.clone()));
+    }
     let config = &connection.config;
     let group = config
         .ike_proposals
@@ -178,6 +182,8 @@ pub(crate) fn respond(
         Payload::Nonce(nonce_responder.clone()),
     ];
     payloads.extend(extensions.notifies());
+    let accepts = Accepts::read(&parts.notifies);
+    payloads.extend(accepts.answer(candidates));
     let (nat, response) = answer(host, datagram, &parts.notifies, spis, forced, payloads);
     let nonces = Nonces {
         initiator: &nonce_initiator,
@@ -220,6 +226,7 @@ pub(crate) fn respond(
             nonce_responder,
             request: datagram.bytes.to_vec(),
             response,
+            accepts,
             begun_at: now,
         })),
     })
@@ -289,6 +296,9 @@ fn send(context: &mut Context<'_>, sa: &mut IkeSa, mut init: InitSent) {
         sa.path.nat.forced,
     ));
     payloads.extend(init.extensions.notifies());
+    if let Some(connection) = &context.connection {
+        payloads.extend(connection.method.announcement());
+    }
     init.request = encode_message(
         IkeHeader {
             initiator_spi: sa.local_spi,
@@ -448,6 +458,7 @@ fn accept(
             init_response: datagram.bytes.to_vec(),
             nonce_initiator: std::mem::take(&mut init.nonce),
             nonce_responder,
+            accepts: Accepts::read(&parts.notifies),
         },
     )
 }

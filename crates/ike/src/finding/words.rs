@@ -247,11 +247,18 @@ impl FindingKind {
 impl CertificateFault {
     const fn words(self) -> &'static str {
         match self {
+            Self::Constrained => "has names that an authority above it forbids",
             Self::Expired => "has expired, or a clock is wrong",
             Self::Invalid => "cannot be used",
+            Self::Missing => "was not sent",
             Self::NotYetValid => "is not valid yet, or a clock is wrong",
+            Self::OtherKey => "does not fit its proof",
+            Self::Purpose => "is for another use",
+            Self::RevocationListMissing => "may be revoked: there is no revocation list for it",
+            Self::RevocationListStale => "may be revoked: the revocation list for it is too old",
             Self::Revoked => "was revoked",
             Self::UnknownIssuer => "comes from none of our authorities",
+            Self::UnsupportedExtension => "has a critical extension that is not supported",
             Self::Weak => "has too weak a key or signature",
             Self::WrongName => "is for another name",
         }
@@ -262,7 +269,17 @@ impl CertificateFault {
             Self::Expired | Self::NotYetValid => {
                 "compare the clocks of both ends, then have the certificate renewed"
             }
-            Self::Invalid | Self::Revoked | Self::Weak => "have a new certificate made for the peer",
+            Self::Constrained
+            | Self::Invalid
+            | Self::Purpose
+            | Self::Revoked
+            | Self::UnsupportedExtension
+            | Self::Weak => "have a new certificate made for the peer",
+            Self::Missing => "configure a certificate at the peer and have it sent always",
+            Self::OtherKey => "compare certificate and private key at the peer",
+            Self::RevocationListMissing | Self::RevocationListStale => {
+                "give the authority's latest revocation list here"
+            }
             Self::UnknownIssuer => "add the peer's authority here, or have the peer send its whole chain",
             Self::WrongName => {
                 "have a certificate made for the peer's identity, or change the identity expected here"

@@ -128,8 +128,32 @@ codepoints! {
         RSA_SIGNATURE = 1,
         /// Shared key message integrity code.
         SHARED_KEY = 2,
+        /// ECDSA with SHA-256 on P-256 (RFC 4754).
+        ECDSA_P256_SHA256 = 9,
+        /// ECDSA with SHA-384 on P-384 (RFC 4754).
+        ECDSA_P384_SHA384 = 10,
+        /// ECDSA with SHA-512 on P-521 (RFC 4754).
+        ECDSA_P521_SHA512 = 11,
         /// Digital signature (RFC 7427).
         DIGITAL_SIGNATURE = 14,
+    }
+    /// Encoding of a certificate (RFC 7296 section 3.6).
+    CertificateEncoding(u8) {
+        /// One X.509 certificate in DER, or in requests hashes of authorities' keys.
+        X509_SIGNATURE = 4,
+    }
+    /// Hash that a peer takes in digital signatures (RFC 7427 section 4, RFC 8420).
+    HashAlgorithm(u16) {
+        /// SHA-1.
+        SHA1 = 1,
+        /// SHA2-256.
+        SHA2_256 = 2,
+        /// SHA2-384.
+        SHA2_384 = 3,
+        /// SHA2-512.
+        SHA2_512 = 4,
+        /// The message itself is signed.
+        IDENTITY = 5,
     }
     /// Type of an identification (RFC 7296 section 3.5).
     IdType(u8) {

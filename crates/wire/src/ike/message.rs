@@ -6,8 +6,8 @@ use super::cursor::{Cursor, length_u16};
 use super::proposal::{decode_proposals, encode_proposals};
 use super::selector::{decode_selectors, encode_selectors};
 use super::{
-    AuthPayload, DecodeError, DeletePayload, Element, HEADER_LEN, Identification, IkeHeader, KePayload,
-    MAX_PAYLOADS, NotifyPayload, PayloadType, Proposal, TrafficSelector,
+    AuthPayload, CertificatePayload, DecodeError, DeletePayload, Element, HEADER_LEN, Identification,
+    IkeHeader, KePayload, MAX_PAYLOADS, NotifyPayload, PayloadType, Proposal, TrafficSelector,
 };
 
 /// Bytes of the header that each payload begins with.
@@ -23,6 +23,10 @@ const NONCE_LEN: std::ops::RangeInclusive<usize> = 16..=256;
 pub enum Payload {
     /// AUTH.
     Auth(AuthPayload),
+    /// CERT.
+    Certificate(CertificatePayload),
+    /// CERTREQ.
+    CertificateRequest(CertificatePayload),
     /// Delete.
     Delete(DeletePayload),
     /// IDi.
@@ -185,6 +189,8 @@ pub fn encode_chain(payloads: &[Payload], out: &mut Vec<u8>) -> PayloadType {
             Payload::Other(raw) if raw.critical => CRITICAL,
             Payload::Other(_)
             | Payload::Auth(_)
+            | Payload::Certificate(_)
+            | Payload::CertificateRequest(_)
             | Payload::Delete(_)
             | Payload::IdInitiator(_)
             | Payload::IdResponder(_)
@@ -238,6 +244,8 @@ impl Payload {
     pub const fn payload_type(&self) -> PayloadType {
         match self {
             Self::Auth(_) => PayloadType::AUTH,
+            Self::Certificate(_) => PayloadType::CERT,
+            Self::CertificateRequest(_) => PayloadType::CERTREQ,
             Self::Delete(_) => PayloadType::DELETE,
             Self::IdInitiator(_) => PayloadType::IDI,
             Self::IdResponder(_) => PayloadType::IDR,
@@ -255,6 +263,7 @@ impl Payload {
     fn encode_body(&self, out: &mut Vec<u8>) {
         match self {
             Self::Auth(auth) => auth.encode(out),
+            Self::Certificate(certificate) | Self::CertificateRequest(certificate) => certificate.encode(out),
             Self::Delete(delete) => delete.encode(out),
             Self::IdInitiator(id) | Self::IdResponder(id) => id.encode(out),
             Self::Ke(ke) => ke.encode(out),
@@ -292,6 +301,8 @@ fn take_payload<'a>(cursor: &mut Cursor<'a>) -> Result<(PayloadType, bool, &'a [
 fn decode_payload(payload_type: PayloadType, critical: bool, body: &[u8]) -> Result<Payload, DecodeError> {
     Ok(match payload_type {
         PayloadType::AUTH => Payload::Auth(AuthPayload::decode(body)?),
+        PayloadType::CERT => Payload::Certificate(CertificatePayload::decode(body)?),
+        PayloadType::CERTREQ => Payload::CertificateRequest(CertificatePayload::decode(body)?),
         PayloadType::DELETE => Payload::Delete(DeletePayload::decode(body)?),
         PayloadType::IDI => Payload::IdInitiator(Identification::decode(body)?),
         PayloadType::IDR => Payload::IdResponder(Identification::decode(body)?),

@@ -9,6 +9,7 @@
 //! survives. IKEv1 will bring its own header and payload modules beside these.
 
 mod authentication;
+mod certificate;
 mod codepoint;
 mod cursor;
 mod delete;
@@ -21,8 +22,10 @@ mod proposal;
 mod selector;
 
 pub use authentication::AuthPayload;
+pub use certificate::CertificatePayload;
 pub use codepoint::{
-    AuthMethod, ExchangeType, IdType, NotifyType, PayloadType, ProtocolId, TransformId, TransformType, TsType,
+    AuthMethod, CertificateEncoding, ExchangeType, HashAlgorithm, IdType, NotifyType, PayloadType,
+    ProtocolId, TransformId, TransformType, TsType,
 };
 pub use delete::DeletePayload;
 pub use header::{HEADER_LEN, IkeFlags, IkeHeader, IkeSpi, VERSION_2};
@@ -73,6 +76,8 @@ pub enum Element {
     Attribute,
     /// AUTH payload.
     Authentication,
+    /// CERT or CERTREQ payload.
+    Certificate,
     /// Delete payload.
     Delete,
     /// Encrypted payload.
