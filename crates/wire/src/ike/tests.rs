@@ -94,10 +94,13 @@ fn chains() -> Vec<Vec<Payload>> {
                 critical: true,
                 body: vec![1, 2, 3],
             }),
-            Payload::Other(RawPayload {
-                payload_type: PayloadType::CERTREQ,
-                critical: false,
-                body: vec![4],
+            Payload::Certificate(CertificatePayload {
+                encoding: CertificateEncoding::X509_SIGNATURE,
+                data: vec![0x30, 0],
+            }),
+            Payload::CertificateRequest(CertificatePayload {
+                encoding: CertificateEncoding::X509_SIGNATURE,
+                data: Vec::new(),
             }),
         ],
     ]
