@@ -1,5 +1,6 @@
 //! The daemon between two real namespaces: keys are negotiated, packets pass, devices come and go.
 
+mod certificates;
 mod harness;
 mod paths;
 
