@@ -132,7 +132,10 @@ impl Peer {
                     }
                 }
             }
-            Event::ResolvePeer { .. } | Event::SpiClosed { .. } | Event::SpiOpened { .. } => {}
+            Event::IkeKeysAgreed(_)
+            | Event::ResolvePeer { .. }
+            | Event::SpiClosed { .. }
+            | Event::SpiOpened { .. } => {}
         }
     }
 
