@@ -6,7 +6,8 @@ fn questions(endpoint: &mut Endpoint) -> Vec<String> {
     std::iter::from_fn(|| endpoint.poll_event())
         .filter_map(|event| match event {
             Event::ResolvePeer { name, .. } => Some(name),
-            Event::ChildInstalled(_)
+            Event::IkeKeysAgreed(_)
+            | Event::ChildInstalled(_)
             | Event::ChildOutboundReady { .. }
             | Event::ChildRetired { .. }
             | Event::ChildRemoved { .. }
