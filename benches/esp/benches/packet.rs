@@ -148,12 +148,14 @@ fn cut_and_join(criterion: &mut Criterion) {
 }
 
 fn look_up(criterion: &mut Criterion) {
-    let packet = &segments()[0];
+    let mut packet = segments().swap_remove(0);
+    packet[16..20].copy_from_slice(&[10, 2, 1, 1]);
+    let packet = &packet;
     let header = IpHeader::decode(packet).expect("well formed");
-    for count in [1u8, 100] {
+    for count in [1u16, 100, 1000] {
         let mut database: OutboundDatabase<()> = OutboundDatabase::new();
         for number in (1..=count).rev() {
-            let remote = format!("10.{}.0.0/16", number + 1);
+            let remote = format!("10.{}.{}.0/24", number / 256 + 2, number % 256);
             let policy = Policy {
                 local: cidr("10.1.0.0/16"),
                 remote: cidr(&remote),

@@ -6,8 +6,8 @@ use isthmus_crypto::suite::{CipherSuite, KeyMaterial};
 use isthmus_esp::offload::{NEEDS_CHECKSUM, PacketRun, Splitter, UdpJoining, VnetHeader};
 use isthmus_esp::policy::Admission;
 use isthmus_esp::{
-    ConnectionHandle, InboundSa, InboundTable, Opened, OutboundDatabase, OutboundSa, Policy, Selectors,
-    TrafficRange, Verdict,
+    ConnectionHandle, InboundSa, InboundTable, Lifetime, Opened, OutboundDatabase, OutboundSa, Policy,
+    Selectors, SequenceNumbers, TrafficRange, Verdict,
 };
 use isthmus_types::{Cidr, Encryption, Integrity};
 use isthmus_wire::esp::EspHeader;
@@ -46,7 +46,7 @@ struct Path {
 }
 
 impl Path {
-    fn new(suite: CipherSuite) -> Self {
+    fn new(suite: CipherSuite, numbers: SequenceNumbers) -> Self {
         let keys = KeyMaterial::new(
             Zeroizing::new(vec![1; suite.encryption_key_len()]),
             Zeroizing::new(vec![2; suite.integrity_key_len()]),
@@ -62,10 +62,15 @@ impl Path {
             remote: there,
         };
         database.set_connection(ConnectionHandle(1), &[policy], Admission::Open);
-        let sa = OutboundSa::new(SPI, suite, &keys).unwrap();
+        let lifetime = Lifetime::new(suite, numbers, None, None);
+        let sa = OutboundSa::new(SPI, suite, &keys)
+            .unwrap()
+            .with_limits(numbers, lifetime);
         database.insert_sa(ConnectionHandle(1), sa, selectors(here, there), ());
         let mut table = InboundTable::default();
-        let sa = InboundSa::new(SPI, suite, &keys, selectors(there, here), 4096).unwrap();
+        let sa = InboundSa::new(SPI, suite, &keys, selectors(there, here), 4096)
+            .unwrap()
+            .with_limits(numbers, lifetime);
         table.insert(sa, ());
         Self {
             database,
@@ -117,11 +122,13 @@ fn a_super_packet_goes_through_without_allocation() {
     ];
     for (encryption, integrity) in suites {
         let suite = CipherSuite::new(encryption, integrity).unwrap();
-        let mut path = Path::new(suite);
-        assert_eq!(path.pass(), 40);
-        let counted = allocation_counter::measure(|| {
+        for numbers in [SequenceNumbers::Short, SequenceNumbers::Extended] {
+            let mut path = Path::new(suite, numbers);
             assert_eq!(path.pass(), 40);
-        });
-        assert_eq!(counted.count_total, 0, "{suite}");
+            let counted = allocation_counter::measure(|| {
+                assert_eq!(path.pass(), 40);
+            });
+            assert_eq!(counted.count_total, 0, "{suite}, {numbers:?}");
+        }
     }
 }

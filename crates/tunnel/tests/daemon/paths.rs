@@ -3,6 +3,7 @@
 
 use std::io::{ErrorKind, Read as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -306,5 +307,44 @@ fn a_route_based_tunnel_carries_what_no_range_names() -> Result<()> {
     let elsewhere: IpAddr = "172.31.9.9".parse()?;
     let account = Ping::exactly(&sites.left.hosts[0].node, elsewhere, INTERVAL, 10)?;
     ensure!(account.lost() == 0, "{account:?}");
+    daemon.stop()
+}
+
+#[test]
+fn keys_are_logged_for_their_owner_alone_and_only_on_request() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let log = directory.path().join("keys");
+    let (sites, daemon, mut plan) = joined_after(|connection| {
+        connection.options.extended_sequence_numbers = false;
+    })?;
+    ensure!(!log.exists());
+    plan.gateways[0].key_log = Some(log.clone());
+    plan.gateways[0].connections[0].reset_count += 1;
+    daemon.apply(&plan)?;
+    let lines =
+        |table: &str| -> Result<usize> { Ok(std::fs::read_to_string(log.join(table))?.lines().count()) };
+    eventually("the keys to be logged", || {
+        ensure!(lines("ikev2_decryption_table")? >= 1 && lines("esp_sa")? >= 2);
+        Ok(())
+    })?;
+    daemon.wait_until_up()?;
+    for (path, mode) in [
+        (log.clone(), 0o700),
+        (log.join("ikev2_decryption_table"), 0o600),
+        (log.join("esp_sa"), 0o600),
+    ] {
+        ensure!(
+            std::fs::metadata(&path)?.permissions().mode() & 0o777 == mode,
+            "{path:?}"
+        );
+    }
+    plan.gateways[0].key_log = None;
+    daemon.apply(&plan)?;
+    let before = (lines("ikev2_decryption_table")?, lines("esp_sa")?);
+    plan.gateways[0].connections[0].reset_count += 1;
+    daemon.apply(&plan)?;
+    daemon.wait_until_up()?;
+    ping(&sites, 5)?;
+    ensure!(before == (lines("ikev2_decryption_table")?, lines("esp_sa")?));
     daemon.stop()
 }
