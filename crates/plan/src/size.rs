@@ -9,7 +9,10 @@ const OUTER: u16 = 20 + 8 + 8;
 /// Pad length and next header at the end of the ciphertext (RFC 4303 section 2).
 const TRAILER: u16 = 2;
 
-/// Largest packet that fits whichever of the proposals is agreed on, bytes. Without any, that of an AEAD.
+/// Largest packet that fits one of the proposals, bytes. Without any, that of an AEAD.
+///
+/// Where another proposal is agreed on, the tunnel daemon holds packets to the limit of the SA: it tells their senders, or
+/// cuts them. So no connection is held to the limit of a suite that only another one uses.
 pub(crate) fn largest_inner_packet<'a>(proposals: impl Iterator<Item = &'a EspProposal>) -> u16 {
     proposals
         .flat_map(|proposal| {
@@ -22,7 +25,7 @@ pub(crate) fn largest_inner_packet<'a>(proposals: impl Iterator<Item = &'a EspPr
                 hashes.into_iter().map(|hash| inner_packet(*cipher, hash))
             })
         })
-        .min()
+        .max()
         .unwrap_or_else(|| inner_packet(Encryption::Aes256Gcm16, None))
 }
 

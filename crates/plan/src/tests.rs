@@ -392,7 +392,7 @@ fn a_connection_without_policies_negotiates_automatically() {
         IkeIdentity::Address("198.51.100.0".parse().unwrap())
     );
     // The largest overhead that the offer allows: AES-CBC with SHA2-512.
-    assert_eq!(plan.gateways[0].mtu, 1406);
+    assert_eq!(plan.gateways[0].mtu, 1438);
 }
 
 #[test]
