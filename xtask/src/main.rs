@@ -9,6 +9,7 @@ mod clippy_files;
 mod command;
 mod demo;
 mod edges;
+mod interop;
 mod metadata;
 mod packages;
 
@@ -22,6 +23,7 @@ Usage: cargo xtask TASK
 
   demo [--once]           build, start Isthmus, join two VPCs by VPN and prove it; --once ends after the proof
   test [FILTER...]        install what the tests need, run every test of the workspace
+  interop [FILTER...]     install the IPsec peers that are missing, run the interoperability matrix (suites/interop/cases.txt)
   lint [PART...]          all of, or some of: format, deps, generated, sizes, clippy, docs
   deps                    check which crate knows which, and that docs/dependencies.md is complete (as lint deps)
   clippy-files [--check]  write (or check) the clippy.toml of each pure crate
@@ -51,6 +53,7 @@ fn dispatch(arguments: &[String]) -> anyhow::Result<ExitCode> {
         "demo" => match demo::run(flag(rest, "--once")?)? {},
         "deps" => edges::check()?,
         "help" | "-h" | "--help" => write!(io::stdout(), "{HELP}")?,
+        "interop" => interop::run(rest)?,
         "lint" => checks::lint(rest)?,
         "packages" => packages::ensure(packages::Set::parse(rest)?)?,
         "test" => checks::test(rest)?,

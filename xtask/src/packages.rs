@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, bail};
 
 use crate::command::{installed, run, say};
+use crate::interop;
 
 /// What the packages are for. Each set includes the one before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,6 +34,7 @@ const NEEDS: &[Need] = &[
     need(Set::Demo, "ip", "iproute2"),
     need(Set::Demo, "nft", "nftables"),
     need(Set::Test, "curl", "curl"),
+    need(Set::Test, "debootstrap", "debootstrap"),
     need(Set::Test, "iperf3", "iperf3"),
     need(Set::Test, "python3 -m ensurepip --version", "python3-venv"),
     need(Set::Test, "/usr/lib/ipsec/charon", "strongswan-charon"),
@@ -66,6 +68,14 @@ impl Set {
 
 /// Installs what `set` needs and the machine lacks.
 pub fn ensure(set: Set) -> anyhow::Result<()> {
+    ensure_packages(set)?;
+    if set >= Set::Test {
+        interop::ensure_peers()?;
+    }
+    Ok(())
+}
+
+fn ensure_packages(set: Set) -> anyhow::Result<()> {
     let missing: Vec<&str> = NEEDS
         .iter()
         .filter(|need| need.set <= set && !is_there(need.sign))

@@ -292,7 +292,8 @@ impl StrongSwan {
     retransmit_timeout = 1.0
     retransmit_base = 1.5
     retry_initiate_interval = 0
-    delete_rekeyed_delay = 2
+    delete_rekeyed_delay = 1
+    delete_rekeyed = yes
     plugins {{
         vici {{ socket = unix:///run/charon.vici }}
         kernel-libipsec {{ allow_peer_ts = no; raw_esp = yes; }}

@@ -34,7 +34,10 @@ impl Lab {
         let name = format!("{}-{role}", self.stem);
         namespace::create(&name).context("making a namespace (are you root?)")?;
         self.names.push(name.clone());
-        Node::open(&name)
+        let node = Node::open(&name)?;
+        // Nobody else is on any link: no address need be probed for before it is used.
+        node.sysctl("ipv6/conf/default/dad_transmits", "0")?;
+        Ok(node)
     }
 
     /// Makes a namespace that forwards packets. Reverse-path filters are off: tunnels are asymmetric by nature.
@@ -82,8 +85,7 @@ fn join(near: End<'_>, far: End<'_>, mtu: u16) -> Result<()> {
     for end in [near, far] {
         end.node.ip([
             format!("address add {}/24 dev {}", end.address, end.interface),
-            // Nobody else is there: the address need not be probed for before it is used.
-            format!("address add {}/64 dev {} nodad", end.address_v6, end.interface),
+            format!("address add {}/64 dev {}", end.address_v6, end.interface),
             format!("link set {} up", end.interface),
         ])?;
     }

@@ -9,7 +9,7 @@
 mod check;
 mod gateway;
 mod network;
-mod proposal;
+pub mod proposal;
 mod size;
 
 use isthmus_hostplan::{UplinkPlan, VpcPlan};

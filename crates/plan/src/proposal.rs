@@ -38,7 +38,7 @@ const WEAK_HASHES: [Integrity; 2] = [Integrity::HmacSha1_96, Integrity::HmacMd5_
 const WEAK_GROUPS: [DhGroup; 2] = [DhGroup::Modp1536, DhGroup::Modp1024];
 
 /// What a connection without an IKE policy offers; `weak` adds what is obsolete, at the end of each list.
-pub(crate) fn auto_ike(weak: bool) -> Vec<IkeProposal> {
+pub fn auto_ike(weak: bool) -> Vec<IkeProposal> {
     let integrity = joined(&HASHES, &WEAK_HASHES, weak);
     vec![IkeProposal {
         encryption: joined(&CIPHERS, &WEAK_CIPHERS, weak),
@@ -50,7 +50,7 @@ pub(crate) fn auto_ike(weak: bool) -> Vec<IkeProposal> {
 }
 
 /// What a connection without an IPsec policy offers: AEADs first, no perfect forward secrecy.
-pub(crate) fn auto_esp(weak: bool) -> Vec<EspProposal> {
+pub fn auto_esp(weak: bool) -> Vec<EspProposal> {
     vec![
         EspProposal {
             encryption: AEADS.to_vec(),

@@ -15,7 +15,7 @@ use crate::scenario;
 use crate::table::{self, Case};
 
 /// Cases that run at the same time.
-const AT_ONCE: usize = 2;
+const AT_ONCE: usize = 4;
 
 /// What the command line asks for.
 #[derive(Debug, Default, PartialEq, Eq)]

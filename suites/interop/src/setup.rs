@@ -4,21 +4,28 @@ use std::env;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use isthmus_hostplan::ConnectionPlan;
+use isthmus_hostplan::{ConnectionPlan, IkeIdentity, PeerEndpoint};
 use isthmus_netlab::isthmus::{Program, connection_between};
-use isthmus_netlab::patience::{eventually_within, holds};
-use isthmus_netlab::strongswan::{SwanChildSa, SwanIkeSa};
+use isthmus_netlab::patience::{eventually_within, holds, stretched};
+use isthmus_netlab::strongswan::{SwanChildren, SwanIkeSa};
 use isthmus_netlab::{
-    Isthmus, LinkCounters, Nat, Ping, Site, StrongSwan, SwanConnection, TwoSites, TwoSitesOptions,
+    Distribution, Family, Isthmus, LinkCounters, Nat, Ping, Site, StrongSwan, SwanConnection, TwoSites,
+    TwoSitesOptions,
 };
+use isthmus_plan::proposal;
+use isthmus_types::{Cidr, IkeVersion, SelectorLayout};
 
-use crate::table::{Case, Role, Translated};
+use crate::table::{Case, Encapsulation, Offer, PeerKind, Role, Selectors, Translated};
 
 /// The shared key of every case but one.
 pub const KEY: &str = "one key for both, and for nobody else";
+/// How long SAs may take to be what they should, once asked.
+const SETTLING: Duration = Duration::from_secs(20);
 
 /// The stage of a case.
 pub struct Stage {
+    /// The case.
+    pub case: Case,
     /// Our daemon.
     pub isthmus: Isthmus,
     /// The peer.
@@ -27,9 +34,7 @@ pub struct Stage {
     pub ours: Site,
     /// The peer's site.
     pub theirs: Site,
-    /// What crosses the internet.
-    pub counters: LinkCounters,
-    role: Role,
+    counters: LinkCounters,
     // Last: the namespaces go after the daemons.
     sites: TwoSites,
 }
@@ -41,75 +46,89 @@ impl Stage {
         case: &Case,
         change: impl FnOnce(&mut ConnectionPlan, &mut SwanConnection) -> Result<()>,
     ) -> Result<Self> {
+        let (near, far) = subnets(case.pairs)?;
         let sites = TwoSites::new(TwoSitesOptions {
-            subnets: case.pairs,
+            subnets: near.max(far),
             left_nat: match case.translated {
                 Translated::Nobody => Nat::Absent,
                 Translated::Ours | Translated::Peer => Nat::Masquerade,
             },
             ..TwoSitesOptions::default()
         })?;
-        let (ours, theirs) = match case.translated {
-            Translated::Nobody | Translated::Ours => (sites.left.clone(), sites.right.clone()),
-            Translated::Peer => (sites.right.clone(), sites.left.clone()),
+        let (mut ours, mut theirs, our_uplink) = match case.translated {
+            Translated::Nobody | Translated::Ours => (sites.left.clone(), sites.right.clone(), "left"),
+            Translated::Peer => (sites.right.clone(), sites.left.clone(), "right"),
         };
+        ours.hosts.truncate(near.into());
+        theirs.hosts.truncate(far.into());
         let counters = LinkCounters::new(&sites)?;
         if case.role == Role::Respond {
-            refuse_our_beginnings(&sites, &ours)?;
+            refuse_our_beginnings(&sites, our_uplink)?;
         }
-        let mut plan = connection_between(&ours, &theirs, KEY, &case.ike, &case.esp)?;
-        let mut connection = SwanConnection::between(&theirs, &ours, KEY, &case.ike, &case.esp);
+        let mut plan = our_side(case, &ours, &theirs)?;
+        let mut connection = their_side(case, &ours, &theirs);
         change(&mut plan, &mut connection)?;
-        let peer = StrongSwan::start(&theirs.gateway, connection)?;
+        guard(&theirs, &ours)?;
+        let distribution = match case.peer {
+            PeerKind::StrongSwan5 => Distribution::Installed,
+            PeerKind::StrongSwan6 => Distribution::Release6,
+        };
+        let peer = StrongSwan::start_release(distribution, &theirs.gateway, connection)?;
         let isthmus = Isthmus::start(program()?, &ours, vec![plan])?;
         Ok(Self {
+            case: case.clone(),
             isthmus,
             peer,
             ours,
             theirs,
             counters,
-            role: case.role,
             sites,
         })
     }
 
     /// Lets the negotiation begin, where the peer is to begin it. A refusal shows in our report, not here.
     pub fn begin(&self) -> Result<()> {
-        match self.role {
+        match self.case.role {
             Role::Initiate => Ok(()),
             Role::Respond => self.peer.start_initiating(),
         }
     }
 
-    /// Waits until the tunnel is up on both sides with one IKE SA and one Child SA, and every pair of hosts answers.
-    pub fn until_joined(&self) -> Result<(SwanIkeSa, SwanChildSa)> {
+    /// Waits until the tunnel is up on both sides with one IKE SA and the right number of Child SAs, and every pair of
+    /// hosts answers.
+    pub fn until_joined(&self) -> Result<SwanIkeSa> {
         self.isthmus
             .wait_until_up()
             .with_context(|| self.peer.log_tail())?;
+        let family = self.case.inner;
         for near in &self.ours.hosts {
             for far in &self.theirs.hosts {
-                Ping::until_answered(&near.node, far.address)?;
-                Ping::until_answered(&far.node, near.address)?;
+                Ping::until_answered(&near.node, far.address_of(family))
+                    .and_then(|_| Ping::until_answered(&far.node, near.address_of(family)))
+                    .with_context(|| self.logs())?;
             }
         }
-        self.until_settled(Duration::from_secs(20), "one IKE SA with one Child SA", |_, _| {
-            true
-        })
+        self.until_settled("one IKE SA with the right Child SAs", |_| true)
     }
 
-    /// Waits until the peer has one IKE SA with one Child SA, and they are such as `wanted` says.
-    pub fn until_settled(
+    /// Waits until the peer has one IKE SA with the right number of Child SAs, and they are such as `wanted` says.
+    pub fn until_settled(&self, what: &str, wanted: impl Fn(&SwanIkeSa) -> bool) -> Result<SwanIkeSa> {
+        self.until_settled_within(stretched(SETTLING), what, wanted)
+    }
+
+    /// As [`Stage::until_settled`], at most for `limit`.
+    pub fn until_settled_within(
         &self,
         limit: Duration,
         what: &str,
-        wanted: impl Fn(&SwanIkeSa, &SwanChildSa) -> bool,
-    ) -> Result<(SwanIkeSa, SwanChildSa)> {
+        wanted: impl Fn(&SwanIkeSa) -> bool,
+    ) -> Result<SwanIkeSa> {
         eventually_within(limit, what, || {
-            let (ike, child) = self.peer.settled()?;
-            holds(wanted(&ike, &child), || format!("the peer still has {ike:?}"))?;
-            Ok((ike, child))
+            let ike = self.peer.settled_with(self.case.child_sas())?;
+            holds(wanted(&ike), || format!("the peer still has {ike:?}"))?;
+            Ok(ike)
         })
-        .with_context(|| format!("{}\n{}", self.isthmus.log_tail(), self.peer.log_tail()))
+        .with_context(|| self.logs())
     }
 
     /// Makes the internet lose `percent` of the packets.
@@ -117,7 +136,27 @@ impl Stage {
         self.sites.lose(percent)
     }
 
-    /// Makes sure that nothing has crossed the internet but IKE and ESP.
+    /// Makes sure that nothing has crossed the internet but IKE, and ESP in the form that the case wants.
+    pub fn only_what_belongs_outside(&self) -> Result<()> {
+        let count = self.counters.read()?;
+        ensure!(
+            count.clear == 0,
+            "packets in clear between the gateways: {count:?}"
+        );
+        // The kernel refuses raw ESP, by ICMP, when the peer's daemon does not read it fast enough.
+        ensure!(
+            count.other == 0 || self.case.is_native(),
+            "packets of an unknown kind between the gateways: {count:?}"
+        );
+        ensure!(
+            (count.esp > count.udp) == self.case.is_native() && (self.case.is_native() || count.esp == 0),
+            "ESP is {} native: {count:?}",
+            if self.case.is_native() { "not" } else { "also" }
+        );
+        Ok(())
+    }
+
+    /// Makes sure that nothing has crossed the internet but IKE.
     pub fn nothing_in_clear(&self) -> Result<()> {
         let count = self.counters.read()?;
         ensure!(
@@ -126,6 +165,86 @@ impl Stage {
         );
         Ok(())
     }
+
+    /// The ends of both daemons' logs.
+    pub fn logs(&self) -> String {
+        format!("{}\n{}", self.isthmus.log_tail(), self.peer.log_tail())
+    }
+}
+
+/// How many subnets at our and at the peer's site make so many pairs.
+fn subnets(pairs: u8) -> Result<(u8, u8)> {
+    match pairs {
+        1 => Ok((1, 1)),
+        2 => Ok((1, 2)),
+        4 => Ok((2, 2)),
+        6 => Ok((2, 3)),
+        other => anyhow::bail!("there is no stage for {other} pairs"),
+    }
+}
+
+fn our_side(case: &Case, ours: &Site, theirs: &Site) -> Result<ConnectionPlan> {
+    let mut plan = connection_between(ours, theirs, KEY, &case.ike, &case.esp)?;
+    plan.version = case.version;
+    plan.peer = PeerEndpoint::Address {
+        address: theirs.public_address_of(case.outer),
+    };
+    plan.local_identity = IkeIdentity::Address(ours.address_of(case.outer));
+    plan.peer_identity = IkeIdentity::Address(theirs.address_of(case.outer));
+    plan.local_cidrs = ours.subnets_of(case.inner);
+    plan.peer_cidrs = theirs.subnets_of(case.inner);
+    plan.force_encapsulation = case.encapsulation == Encapsulation::Forced;
+    plan.options.selectors = match case.selectors {
+        Selectors::Together => SelectorLayout::Together,
+        Selectors::PerPair => SelectorLayout::PerPair,
+    };
+    match case.offer {
+        Offer::Exact => {}
+        Offer::Automatic | Offer::AutomaticObsolete => {
+            let obsolete = case.offer == Offer::AutomaticObsolete;
+            plan.ike_proposals = proposal::auto_ike(obsolete);
+            plan.esp_proposals = proposal::auto_esp(obsolete);
+        }
+    }
+    Ok(plan)
+}
+
+fn their_side(case: &Case, ours: &Site, theirs: &Site) -> SwanConnection {
+    let mut connection = SwanConnection::between(theirs, ours, KEY, &case.ike, &case.esp);
+    connection.version = case.version;
+    connection.local = theirs.address_of(case.outer);
+    connection.remote = ours.public_address_of(case.outer);
+    connection.local_id = theirs.address_of(case.outer).to_string();
+    connection.remote_id = ours.address_of(case.outer).to_string();
+    connection.local_ranges = theirs.subnets_of(case.inner);
+    connection.remote_ranges = ours.subnets_of(case.inner);
+    connection.force_encapsulation = case.encapsulation == Encapsulation::Forced;
+    connection.children = match (case.selectors, case.version) {
+        (Selectors::Together, IkeVersion::V2) => SwanChildren::Together,
+        (Selectors::PerPair, _) | (Selectors::Together, IkeVersion::V1) => SwanChildren::PerPair,
+    };
+    connection
+}
+
+/// Keeps the peer's gateway from sending in clear, since strongSwan takes packets from a Child SA before its own routes
+/// are there: what is seen in clear is ours.
+fn guard(theirs: &Site, ours: &Site) -> Result<()> {
+    let set = |family| {
+        let ranges = ours.subnets_of(family);
+        let ranges: Vec<String> = ranges.iter().map(Cidr::to_string).collect();
+        ranges.join(", ")
+    };
+    theirs.gateway.nft(&format!(
+        "table inet guard {{
+            chain postrouting {{
+                type filter hook postrouting priority filter;
+                oifname wan ip daddr {{ {} }} drop
+                oifname wan ip6 daddr {{ {} }} drop
+            }}
+        }}",
+        set(Family::V4),
+        set(Family::V6)
+    ))
 }
 
 fn program() -> Result<Program> {
@@ -139,17 +258,19 @@ fn program() -> Result<Program> {
     })
 }
 
-/// Drops each IKE_SA_INIT request of ours on its way: exchange type 34 without the response flag, after the UDP header,
-/// and after the marker of four zero bytes on port 4500 (RFC 7296 section 3.1, RFC 3948 section 2.2).
-fn refuse_our_beginnings(sites: &TwoSites, ours: &Site) -> Result<()> {
+/// Drops each message of ours that begins a negotiation, on its way: after the UDP header, and after the marker of four
+/// zero bytes on port 4500 (RFC 3948 section 2.2), exchange type 34 without the response flag (RFC 7296 section 3.1), and
+/// types 2 and 4 without a responder's cookie (RFC 2408 section 3.1).
+fn refuse_our_beginnings(sites: &TwoSites, our_uplink: &str) -> Result<()> {
     sites.internet.nft(&format!(
-        "table ip beginnings {{
+        "table inet beginnings {{
             chain forward {{
                 type filter hook forward priority filter;
-                ip saddr {address} udp dport 500 @th,208,8 34 @th,216,8 & 0x20 == 0 drop
-                ip saddr {address} udp dport 4500 @th,64,32 0 @th,240,8 34 @th,248,8 & 0x20 == 0 drop
+                iifname {our_uplink} udp dport 500 @th,208,8 34 @th,216,8 & 0x20 == 0 drop
+                iifname {our_uplink} udp dport 500 @th,208,8 {{ 2, 4 }} @th,128,64 0 drop
+                iifname {our_uplink} udp dport 4500 @th,64,32 0 @th,240,8 34 @th,248,8 & 0x20 == 0 drop
+                iifname {our_uplink} udp dport 4500 @th,64,32 0 @th,240,8 {{ 2, 4 }} @th,160,64 0 drop
             }}
-        }}",
-        address = ours.public_address
+        }}"
     ))
 }

@@ -3,51 +3,113 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use isthmus_netlab::Family;
+use isthmus_types::IkeVersion;
 
 const CASES: &str = include_str!("../cases.txt");
 const DISABLED: &str = include_str!("../disabled.txt");
 
-/// What is done in a case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scenario {
-    /// A tunnel's whole life.
-    Cycle,
-    /// A tunnel's life while the internet loses packets.
-    Lossy,
-    /// The peer dies and comes back.
-    LostPeer,
-    /// We die and come back.
-    OwnRestart,
-    /// The keys differ.
-    WrongKey,
-    /// The peer presents another identity than we demand, or demands another than we present.
-    WrongIdentity,
-    /// No IKE proposal in common.
-    NoIkeProposal,
-    /// No ESP proposal in common.
-    NoEspProposal,
-    /// The ranges do not overlap.
-    NoSelectors,
+macro_rules! words {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? })+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$vdoc])* $variant),+
+        }
+
+        impl $name {
+            fn from_word(word: &str) -> Result<Self> {
+                match word {
+                    $($word => Ok(Self::$variant),)+
+                    other => bail!("no {} {other:?}", stringify!($name).to_lowercase()),
+                }
+            }
+        }
+    )+};
 }
 
-/// Who starts the negotiation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// We do.
-    Initiate,
-    /// The peer does.
-    Respond,
-}
+words! {
+    /// What is done in a case.
+    Scenario {
+        /// It comes up, works, and goes.
+        Quick = "quick",
+        /// The same with every kind of rekey.
+        Cycle = "cycle",
+        /// SAs are replaced because they get old.
+        Aging = "aging",
+        /// Rekeys by either side and by both at once, while every echo request counts.
+        Storm = "storm",
+        /// A tunnel's life while the internet loses packets.
+        Lossy = "lossy",
+        /// The peer dies and comes back.
+        LostPeer = "lost-peer",
+        /// We die and come back.
+        OwnRestart = "own-restart",
+        /// The peer takes less than we offer, or offers more than we take.
+        Narrowing = "narrowing",
+        /// The keys differ.
+        WrongKey = "wrong-key",
+        /// The peer presents another identity than we demand, or demands another than we present.
+        WrongIdentity = "wrong-identity",
+        /// No IKE proposal in common.
+        NoIkeProposal = "no-ike-proposal",
+        /// No ESP proposal in common.
+        NoEspProposal = "no-esp-proposal",
+        /// The ranges do not overlap.
+        NoSelectors = "no-selectors",
+    }
 
-/// Who is behind a translator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Translated {
-    /// Nobody.
-    Nobody,
-    /// We are.
-    Ours,
-    /// The peer is.
-    Peer,
+    /// Who is at the other end.
+    PeerKind {
+        /// Debian stable's strongSwan.
+        StrongSwan5 = "strongswan5",
+        /// Debian unstable's strongSwan.
+        StrongSwan6 = "strongswan6",
+    }
+
+    /// Who starts the negotiation.
+    Role {
+        /// We do.
+        Initiate = "initiate",
+        /// The peer does.
+        Respond = "respond",
+    }
+
+    /// Who is behind a translator.
+    Translated {
+        /// Nobody.
+        Nobody = "none",
+        /// We are.
+        Ours = "ours",
+        /// The peer is.
+        Peer = "peer",
+    }
+
+    /// When ESP is encapsulated in UDP.
+    Encapsulation {
+        /// Where there is a translator, or a side cannot do without.
+        Automatic = "auto",
+        /// Always.
+        Forced = "forced",
+    }
+
+    /// Which ranges share a Child SA.
+    Selectors {
+        /// All in one.
+        Together = "together",
+        /// One for each pair of a local and a remote range.
+        PerPair = "per-pair",
+    }
+
+    /// What we propose.
+    Offer {
+        /// The case's proposals.
+        Exact = "exact",
+        /// What a connection without policies proposes.
+        Automatic = "automatic",
+        /// What one proposes whose peers may be obsolete.
+        AutomaticObsolete = "automatic-obsolete",
+    }
 }
 
 /// One row.
@@ -57,16 +119,48 @@ pub struct Case {
     pub name: String,
     /// What is done.
     pub scenario: Scenario,
+    /// Who is at the other end.
+    pub peer: PeerKind,
+    /// Version of IKE.
+    pub version: IkeVersion,
     /// Who starts.
     pub role: Role,
     /// IKE proposal of both sides.
     pub ike: String,
     /// ESP proposal of both sides.
     pub esp: String,
-    /// Subnets at each site.
+    /// What we propose.
+    pub offer: Offer,
+    /// Pairs of a local and a remote range.
     pub pairs: u8,
+    /// Which of them share a Child SA.
+    pub selectors: Selectors,
     /// Who is behind a translator.
     pub translated: Translated,
+    /// When ESP is encapsulated.
+    pub encapsulation: Encapsulation,
+    /// Family of the packets between the gateways.
+    pub outer: Family,
+    /// Family of the packets in the tunnel.
+    pub inner: Family,
+}
+
+impl Case {
+    /// Number of Child SAs that must come of it.
+    pub fn child_sas(&self) -> usize {
+        match (self.selectors, self.version) {
+            (Selectors::Together, IkeVersion::V2) => 1,
+            // A quick mode agrees on one pair (RFC 2409 section 5.5).
+            (Selectors::PerPair, _) | (Selectors::Together, IkeVersion::V1) => self.pairs.into(),
+        }
+    }
+
+    /// Whether ESP travels natively.
+    pub fn is_native(&self) -> bool {
+        self.peer == PeerKind::StrongSwan6
+            && self.translated == Translated::Nobody
+            && self.encapsulation == Encapsulation::Automatic
+    }
 }
 
 /// Every case, in the file's order.
@@ -74,8 +168,14 @@ pub fn cases() -> Result<Vec<Case>> {
     let cases = rows(CASES)
         .map(|row| case(row).with_context(|| format!("in the row {row:?} of cases.txt")))
         .collect::<Result<Vec<_>>>()?;
-    let names: BTreeSet<_> = cases.iter().map(|case| &case.name).collect();
-    ensure!(names.len() == cases.len(), "a name stands twice in cases.txt");
+    let mut names = BTreeSet::new();
+    for case in &cases {
+        ensure!(
+            names.insert(&case.name),
+            "{} stands twice in cases.txt",
+            case.name
+        );
+    }
     Ok(cases)
 }
 
@@ -101,38 +201,63 @@ fn rows(file: &str) -> impl Iterator<Item = &str> {
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
+/// Reads `name scenario key=value …`.
 fn case(row: &str) -> Result<Case> {
-    let columns: Vec<&str> = row.split_whitespace().collect();
-    let &[name, scenario, role, ike, esp, pairs, translated] = columns.as_slice() else {
-        bail!("{} columns where seven should be", columns.len());
-    };
-    Ok(Case {
+    let mut words = row.split_whitespace();
+    let name = words.next().context("no name")?;
+    let mut case = Case {
         name: name.to_owned(),
-        scenario: match scenario {
-            "cycle" => Scenario::Cycle,
-            "lossy" => Scenario::Lossy,
-            "lost-peer" => Scenario::LostPeer,
-            "own-restart" => Scenario::OwnRestart,
-            "wrong-key" => Scenario::WrongKey,
-            "wrong-identity" => Scenario::WrongIdentity,
-            "no-ike-proposal" => Scenario::NoIkeProposal,
-            "no-esp-proposal" => Scenario::NoEspProposal,
-            "no-selectors" => Scenario::NoSelectors,
-            other => bail!("no scenario {other:?}"),
-        },
-        role: match role {
-            "initiate" => Role::Initiate,
-            "respond" => Role::Respond,
-            other => bail!("no role {other:?}"),
-        },
-        ike: ike.to_owned(),
-        esp: esp.to_owned(),
-        pairs: pairs.parse().context("number of pairs")?,
-        translated: match translated {
-            "none" => Translated::Nobody,
-            "ours" => Translated::Ours,
-            "peer" => Translated::Peer,
-            other => bail!("no translation {other:?}"),
-        },
-    })
+        scenario: Scenario::from_word(words.next().context("no scenario")?)?,
+        peer: PeerKind::StrongSwan5,
+        version: IkeVersion::V2,
+        role: Role::Initiate,
+        ike: "aes128gcm16-prfsha256-x25519".to_owned(),
+        esp: "aes128gcm16-x25519".to_owned(),
+        offer: Offer::Exact,
+        pairs: 1,
+        selectors: Selectors::Together,
+        translated: Translated::Nobody,
+        encapsulation: Encapsulation::Automatic,
+        outer: Family::V4,
+        inner: Family::V4,
+    };
+    let mut seen = BTreeSet::new();
+    for word in words {
+        let (key, value) = word
+            .split_once('=')
+            .with_context(|| format!("{word:?} is no key=value"))?;
+        ensure!(seen.insert(key), "{key} stands twice");
+        match key {
+            "peer" => case.peer = PeerKind::from_word(value)?,
+            "version" => case.version = version(value)?,
+            "role" => case.role = Role::from_word(value)?,
+            "ike" => case.ike = value.to_owned(),
+            "esp" => case.esp = value.to_owned(),
+            "offer" => case.offer = Offer::from_word(value)?,
+            "pairs" => case.pairs = value.parse().context("number of pairs")?,
+            "selectors" => case.selectors = Selectors::from_word(value)?,
+            "nat" => case.translated = Translated::from_word(value)?,
+            "encap" => case.encapsulation = Encapsulation::from_word(value)?,
+            "outer" => case.outer = family(value)?,
+            "inner" => case.inner = family(value)?,
+            other => bail!("no key {other:?}"),
+        }
+    }
+    Ok(case)
+}
+
+fn version(word: &str) -> Result<IkeVersion> {
+    match word {
+        "1" => Ok(IkeVersion::V1),
+        "2" => Ok(IkeVersion::V2),
+        other => bail!("no version {other:?}"),
+    }
+}
+
+fn family(word: &str) -> Result<Family> {
+    match word {
+        "v4" => Ok(Family::V4),
+        "v6" => Ok(Family::V6),
+        other => bail!("no family {other:?}"),
+    }
 }
