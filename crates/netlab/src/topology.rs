@@ -36,7 +36,8 @@ impl Lab {
         self.names.push(name.clone());
         let node = Node::open(&name)?;
         // Nobody else is on any link: no address need be probed for before it is used.
-        node.sysctl("ipv6/conf/default/dad_transmits", "0")?;
+        node.sysctl("ipv6/conf/all/accept_dad", "0")?;
+        node.sysctl("ipv6/conf/default/accept_dad", "0")?;
         Ok(node)
     }
 
