@@ -5,6 +5,7 @@
 pub mod certificate;
 pub mod cipher;
 pub mod dh;
+pub mod kem;
 pub mod prf;
 pub mod random;
 pub mod seal;

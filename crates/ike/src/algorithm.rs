@@ -1,7 +1,7 @@
 //! Algorithms by name and by IANA number, and what was agreed on.
 
 use isthmus_crypto::suite::CipherSuite;
-use isthmus_types::{DhGroup, Encryption, Integrity, Prf};
+use isthmus_types::{AdditionalKeyExchange, DhGroup, Encryption, Integrity, Prf};
 use isthmus_wire::ike::{Transform, TransformId, TransformType};
 
 /// What an IKE SA agreed on.
@@ -13,6 +13,8 @@ pub struct IkeSuite {
     pub prf: Prf,
     /// Key exchange group.
     pub dh: DhGroup,
+    /// Key exchanges beside it.
+    pub additional: AdditionalKeyExchanges,
 }
 
 /// What a Child SA agreed on.
@@ -22,8 +24,59 @@ pub struct EspSuite {
     pub cipher: CipherSuite,
     /// Group of its own key exchange; none for the first child and without perfect forward secrecy.
     pub pfs: Option<DhGroup>,
+    /// Key exchanges beside it.
+    pub additional: AdditionalKeyExchanges,
     /// Width of the sequence numbers.
     pub sequence_numbers: SequenceNumbers,
+}
+
+/// Key exchanges beside the first one, in the order in which they are done (RFC 9370).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AdditionalKeyExchanges {
+    steps: [Option<AdditionalKeyExchange>; ADDITIONAL_TYPES.len()],
+}
+
+/// Transform types of additional key exchanges, in the order of the exchanges.
+pub(crate) const ADDITIONAL_TYPES: [TransformType; 7] = [
+    TransformType::ADDKE1,
+    TransformType::ADDKE2,
+    TransformType::ADDKE3,
+    TransformType::ADDKE4,
+    TransformType::ADDKE5,
+    TransformType::ADDKE6,
+    TransformType::ADDKE7,
+];
+
+impl AdditionalKeyExchanges {
+    /// The first seven of `steps`.
+    pub(crate) fn new(steps: &[AdditionalKeyExchange]) -> Self {
+        let mut all = Self::default();
+        for (place, step) in all.steps.iter_mut().zip(steps) {
+            *place = Some(*step);
+        }
+        all
+    }
+
+    /// The exchange that comes after `done` ones.
+    pub(crate) fn after(&self, done: usize) -> Option<AdditionalKeyExchange> {
+        self.steps.get(done).copied().flatten()
+    }
+
+    /// In the order in which they are done.
+    pub fn iter(&self) -> impl Iterator<Item = AdditionalKeyExchange> {
+        self.steps.iter().copied().flatten()
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.steps[0].is_none()
+    }
+}
+
+impl std::fmt::Display for AdditionalKeyExchanges {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.iter().try_for_each(|step| write!(f, "-{step}"))
+    }
 }
 
 /// Width of ESP sequence numbers.
@@ -37,7 +90,7 @@ pub enum SequenceNumbers {
 
 impl std::fmt::Display for IkeSuite {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}-{}-{}", self.cipher, self.prf, self.dh)
+        write!(f, "{}-{}-{}{}", self.cipher, self.prf, self.dh, self.additional)
     }
 }
 
@@ -45,7 +98,7 @@ impl std::fmt::Display for EspSuite {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.cipher)?;
         if let Some(group) = self.pfs {
-            write!(f, "-{group}")?;
+            write!(f, "-{group}{}", self.additional)?;
         }
         match self.sequence_numbers {
             SequenceNumbers::Extended => f.write_str("-esn"),
@@ -113,6 +166,12 @@ pub(crate) const fn group_id(group: DhGroup) -> TransformId {
     })
 }
 
+pub(crate) const fn additional_id(method: AdditionalKeyExchange) -> TransformId {
+    match method {
+        AdditionalKeyExchange::MlKem768 => TransformId::KE_ML_KEM_768,
+    }
+}
+
 pub(crate) fn group_of(id: TransformId) -> Option<DhGroup> {
     DhGroup::ALL.iter().copied().find(|group| group_id(*group) == id)
 }
@@ -141,6 +200,10 @@ pub(crate) fn describe_transform(transform: &Transform) -> String {
             .find(|prf| prf_id(**prf) == id)
             .map(ToString::to_string),
         TransformType::KE => group_of(id).map(|group| group.to_string()),
+        additional if ADDITIONAL_TYPES.contains(&additional) => AdditionalKeyExchange::ALL
+            .iter()
+            .find(|method| additional_id(**method) == id)
+            .map(ToString::to_string),
         _ => None,
     };
     known.unwrap_or_else(|| format!("{:?} {}", transform.transform_type, id.0))

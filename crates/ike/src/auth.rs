@@ -16,6 +16,7 @@ use crate::error::{AuthenticationFailure, IkeError};
 const KEY_PAD: &[u8] = b"Key Pad for IKEv2";
 
 /// What one side proves to have sent.
+#[derive(Clone, Copy)]
 pub(crate) struct SignedOctets<'a> {
     /// The side's last IKE_SA_INIT message, as sent.
     pub(crate) message: &'a [u8],
@@ -25,13 +26,15 @@ pub(crate) struct SignedOctets<'a> {
     pub(crate) prove_key: &'a [u8],
     /// Body of the side's identification payload, as sent.
     pub(crate) identity: &'a [u8],
+    /// What stands for the exchanges between IKE_SA_INIT and IKE_AUTH (RFC 9242 section 3.3.2); empty without any.
+    pub(crate) intermediate: &'a [u8],
 }
 
 impl SignedOctets<'_> {
     /// What is signed, or proved with the key.
     pub(crate) fn octets(&self, function: Prf) -> Vec<u8> {
         let identity = prf(function, self.prove_key, &[self.identity]);
-        [self.message, self.other_nonce, &identity].concat()
+        [self.message, self.other_nonce, &identity, self.intermediate].concat()
     }
 }
 
@@ -123,6 +126,7 @@ mod tests {
             other_nonce: b"nonce",
             prove_key: b"key",
             identity: b"identity",
+            intermediate: b"intermediate",
         };
         let proof = make_proof(Prf::HmacSha2_256, &psk, &signed);
         assert!(check_proof(Prf::HmacSha2_256, &psk, &signed, &proof).is_ok());
@@ -131,10 +135,17 @@ mod tests {
             check_proof(Prf::HmacSha2_256, &other, &signed, &proof),
             Err(IkeError::Authentication(AuthenticationFailure::Key))
         );
-        let changed = SignedOctets {
-            other_nonce: b"noncf",
-            ..signed
-        };
-        assert!(check_proof(Prf::HmacSha2_256, &psk, &changed, &proof).is_err());
+        for changed in [
+            SignedOctets {
+                other_nonce: b"noncf",
+                ..signed
+            },
+            SignedOctets {
+                intermediate: b"",
+                ..signed
+            },
+        ] {
+            assert!(check_proof(Prf::HmacSha2_256, &psk, &changed, &proof).is_err());
+        }
     }
 }

@@ -77,7 +77,6 @@ struct Answered {
 pub(crate) struct Opened {
     pub(crate) payloads: Vec<Payload>,
     /// Of an IKE_INTERMEDIATE: what of it enters IntAuth (RFC 9242 section 3.3.2).
-    #[allow(dead_code, reason = "IKE_INTERMEDIATE needs it")]
     pub(crate) plain: Vec<u8>,
 }
 
@@ -91,6 +90,13 @@ pub(crate) enum Received {
     Repeated(Sealed),
     /// Outside the window, not protected with our keys, or a fragment of a message that is not complete yet.
     Ignored,
+}
+
+/// A message that was verified, whole.
+struct Collected {
+    /// Of its bytes or of its first fragment.
+    digest: [u8; 32],
+    opened: Result<Opened, IkeError>,
 }
 
 /// A decrypted message or fragment.
@@ -151,7 +157,6 @@ impl Channel {
     }
 
     /// Protects all further messages with other keys; ids go on.
-    #[allow(dead_code, reason = "IKE_INTERMEDIATE needs it")]
     pub(crate) fn change_keys(&mut self, suite: &IkeSuite, keys: &IkeKeys) -> Result<(), IkeError> {
         (self.sealer, self.opener) = ciphers(self.role, suite, keys)?;
         self.next_iv = 0;
@@ -193,8 +198,17 @@ impl Channel {
         Ok(response)
     }
 
+    /// Id of our next request.
+    pub(crate) const fn next_request_id(&self) -> u32 {
+        self.send_id
+    }
+
+    /// Id of the peer's request that is to be answered.
+    pub(crate) const fn request_id(&self) -> u32 {
+        self.receive_id
+    }
+
     /// Our last message as IKE_INTERMEDIATE authenticates it (RFC 9242 section 3.3.2).
-    #[allow(dead_code, reason = "IKE_INTERMEDIATE needs it")]
     pub(crate) fn sent_plain(&self) -> &[u8] {
         &self.sent_plain
     }
@@ -206,16 +220,13 @@ impl Channel {
             let mut requests = std::mem::take(&mut self.requests);
             let collected = self.collect(&mut requests, bytes, message, now);
             self.requests = requests;
-            return match collected {
-                Some(Ok((digest, opened))) => {
-                    self.request_digest = digest;
-                    Received::New(opened)
-                }
-                Some(Err((digest, error))) => {
-                    self.request_digest = digest;
-                    Received::Malformed(error)
-                }
-                None => Received::Ignored,
+            let Some(Collected { digest, opened }) = collected else {
+                return Received::Ignored;
+            };
+            self.request_digest = digest;
+            return match opened {
+                Ok(opened) => Received::New(opened),
+                Err(error) => Received::Malformed(error),
             };
         }
         match &self.answered {
@@ -239,10 +250,7 @@ impl Channel {
         let mut responses = std::mem::take(&mut self.responses);
         let collected = self.collect(&mut responses, bytes, message, now);
         self.responses = responses;
-        collected.map(|collected| match collected {
-            Ok((_, opened)) => Ok(opened),
-            Err((_, error)) => Err(error),
-        })
+        collected.map(|collected| collected.opened)
     }
 
     /// Forgets fragments of messages that are not complete for long.
@@ -264,16 +272,14 @@ impl Channel {
         })
     }
 
-    /// Opens a message, or adds a fragment and opens what is then complete; with the digest of the message or of
-    /// its first fragment.
-    #[expect(clippy::type_complexity, reason = "the digest goes with either outcome")]
+    /// Opens a message, or adds a fragment and opens what is then complete.
     fn collect(
         &self,
         reassembly: &mut Reassembly,
         bytes: &[u8],
         message: &Message,
         now: Instant,
-    ) -> Option<Result<([u8; 32], Opened), ([u8; 32], IkeError)>> {
+    ) -> Option<Collected> {
         let place = message.encrypted.as_ref()?;
         let whole = match place.fragment {
             None => {
@@ -306,10 +312,10 @@ impl Channel {
         } else {
             Vec::new()
         };
-        match decode_chain(whole.first_inside, &whole.data) {
-            Ok(payloads) => Some(Ok((digest, Opened { payloads, plain }))),
-            Err(error) => Some(Err((digest, IkeError::Malformed(error)))),
-        }
+        let opened = decode_chain(whole.first_inside, &whole.data)
+            .map(|payloads| Opened { payloads, plain })
+            .map_err(IkeError::Malformed);
+        Some(Collected { digest, opened })
     }
 
     /// Verifies and decrypts a message of the peer that is not fragmented.

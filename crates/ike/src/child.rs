@@ -63,6 +63,8 @@ pub(crate) struct Agreement<'a> {
     pub(crate) lane: u8,
     pub(crate) nonces: Nonces<'a>,
     pub(crate) secret: Option<&'a [u8]>,
+    /// Of the key exchanges after the first, one after the other.
+    pub(crate) additional_secrets: &'a [u8],
     /// Who began the exchange.
     pub(crate) begun_by: Role,
     /// Whether we may send on it at once.
@@ -94,6 +96,7 @@ impl Child {
             parent.derive,
             agreement.suite.cipher,
             agreement.secret,
+            agreement.additional_secrets,
             &agreement.nonces,
         )?;
         let (outbound_keys, inbound_keys) = match agreement.begun_by {

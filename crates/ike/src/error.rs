@@ -94,6 +94,9 @@ pub enum Refusal {
     /// There are enough Child SAs.
     #[error("no more Child SAs are accepted")]
     NoAdditionalSas,
+    /// The request goes on with something that is not there (any more).
+    #[error("the exchange that it goes on with is not known")]
+    StateNotFound,
     /// It collides with what we are doing.
     #[error("it collides with an exchange under way")]
     Temporary,
@@ -172,6 +175,7 @@ impl Refusal {
         match self {
             Self::ChildNotFound { spi } => NotifyPayload::about_esp(NotifyType::CHILD_SA_NOT_FOUND, spi),
             Self::NoAdditionalSas => empty(NotifyType::NO_ADDITIONAL_SAS),
+            Self::StateNotFound => empty(NotifyType::STATE_NOT_FOUND),
             Self::Temporary => empty(NotifyType::TEMPORARY_FAILURE),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use isthmus_types::IkeProposal;
 use isthmus_wire::ike::{NotifyPayload, NotifyType, Payload};
 
 use crate::config::ConnectionConfig;
@@ -15,6 +16,8 @@ const OVERHEAD_V6: usize = 40 + 8 + 4;
 pub(crate) struct Extensions {
     /// Fragments (RFC 7383), and the largest packet with one, bytes.
     fragment_size: Option<u16>,
+    /// IKE_INTERMEDIATE (RFC 9242).
+    pub(crate) intermediate: bool,
 }
 
 impl Extensions {
@@ -22,6 +25,10 @@ impl Extensions {
     pub(crate) fn offered(config: &ConnectionConfig) -> Self {
         Self {
             fragment_size: Some(config.options.fragment_size).filter(|size| *size != 0),
+            intermediate: config
+                .ike_proposals
+                .iter()
+                .any(|proposal| !proposal.additional.is_empty()),
         }
     }
 
@@ -32,7 +39,17 @@ impl Extensions {
             fragment_size: self
                 .fragment_size
                 .filter(|_| has(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED)),
+            intermediate: self.intermediate && has(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED),
         }
+    }
+
+    /// The proposals that can be carried out for a first IKE SA: additional key exchanges need IKE_INTERMEDIATE.
+    pub(crate) fn possible(self, proposals: &[IkeProposal]) -> Vec<IkeProposal> {
+        proposals
+            .iter()
+            .filter(|proposal| self.intermediate || proposal.additional.is_empty())
+            .cloned()
+            .collect()
     }
 
     /// The notifies that announce it.
@@ -40,6 +57,9 @@ impl Extensions {
         let mut types = Vec::new();
         if self.fragment_size.is_some() {
             types.push(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED);
+        }
+        if self.intermediate {
+            types.push(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED);
         }
         types
             .into_iter()

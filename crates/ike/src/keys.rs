@@ -47,14 +47,18 @@ pub(crate) fn first_seed(function: Prf, nonces: &Nonces<'_>, secret: &[u8]) -> Z
     prf(function, &key, &[secret])
 }
 
-/// SKEYSEED of an IKE SA that replaces one whose PRF is `old_prf`.
+/// SKEYSEED of an IKE SA that replaces one whose PRF is `old_prf`. `additional_secrets` are those of the key exchanges
+/// after the first, one after the other (RFC 9370 section 2.2.4). The same gives the seed of an IKE SA after an
+/// IKE_INTERMEDIATE, with the secret of that (section 2.2.2).
 pub(crate) fn rekey_seed(
     old_prf: Prf,
     old_derive: &[u8],
     nonces: &Nonces<'_>,
     secret: &[u8],
+    additional_secrets: &[u8],
 ) -> Zeroizing<Vec<u8>> {
-    prf(old_prf, old_derive, &[secret, nonces.initiator, nonces.responder])
+    let octets = [secret, nonces.initiator, nonces.responder, additional_secrets];
+    prf(old_prf, old_derive, &octets)
 }
 
 /// The keys of an IKE SA.
@@ -89,12 +93,14 @@ pub(crate) fn ike_keys(
     })
 }
 
-/// The keys of a Child SA. `secret` is that of the exchange's own key exchange.
+/// The keys of a Child SA. `secret` is that of the exchange's own key exchange, `additional_secrets` are those of the
+/// key exchanges after it.
 pub(crate) fn child_keys(
     function: Prf,
     derive: &[u8],
     cipher: CipherSuite,
     secret: Option<&[u8]>,
+    additional_secrets: &[u8],
     nonces: &Nonces<'_>,
 ) -> Result<ChildKeys, IkeError> {
     let encryption_len = cipher.encryption_key_len();
@@ -102,7 +108,12 @@ pub(crate) fn child_keys(
     let stream = prf_plus(
         function,
         derive,
-        &[secret.unwrap_or_default(), nonces.initiator, nonces.responder],
+        &[
+            secret.unwrap_or_default(),
+            nonces.initiator,
+            nonces.responder,
+            additional_secrets,
+        ],
         2 * (encryption_len + integrity_len),
     )
     .map_err(|_| IkeError::Internal("the suite needs more keys than the PRF gives"))?;

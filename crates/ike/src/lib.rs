@@ -45,7 +45,7 @@ mod selector;
 mod status;
 mod timer;
 
-pub use algorithm::{EspSuite, IkeSuite, SequenceNumbers};
+pub use algorithm::{AdditionalKeyExchanges, EspSuite, IkeSuite, SequenceNumbers};
 pub use config::{ConnectionConfig, DpdAction, EstablishMode, IkeIdentity, PeerEndpoint};
 pub use endpoint::{Endpoint, IKE_PORT, NAT_PORT};
 pub use error::{AuthenticationFailure, IkeError, Mismatch, Refusal, Violation};

@@ -4,12 +4,13 @@
 //! some proposal of the peer offers. A peer's proposal with a transform type that we do not know is not chosen.
 
 use isthmus_crypto::suite::CipherSuite;
-use isthmus_types::{DhGroup, Encryption, EspProposal, IkeProposal, Integrity, Prf};
+use isthmus_types::{AdditionalKeyExchange, DhGroup, Encryption, EspProposal, IkeProposal, Integrity, Prf};
 use isthmus_wire::ike::{IkeSpi, Proposal, ProtocolId, Transform, TransformId, TransformType};
 
 use crate::algorithm::{
-    EspSuite, IkeSuite, SequenceNumbers, describe_transform, encryption_transform, group_id, integrity_id,
-    prf_id, same_cipher, sequence_numbers_id,
+    ADDITIONAL_TYPES, AdditionalKeyExchanges, EspSuite, IkeSuite, SequenceNumbers, additional_id,
+    describe_transform, encryption_transform, group_id, integrity_id, prf_id, same_cipher,
+    sequence_numbers_id,
 };
 
 /// A choice, and the answer that tells it.
@@ -39,6 +40,7 @@ pub(crate) fn offer_ike(proposals: &[IkeProposal], spi: Option<IkeSpi>) -> Vec<P
         let mut transforms = ciphers(&proposal.encryption, &proposal.integrity);
         transforms.extend(prfs(&proposal.prf));
         transforms.extend(groups(&proposal.dh));
+        transforms.extend(additional(&proposal.additional));
         (ProtocolId::IKE, spi.clone(), transforms)
     }))
 }
@@ -54,6 +56,9 @@ pub(crate) fn offer_esp(
         let mut transforms = ciphers(&proposal.encryption, &proposal.integrity);
         if exchange == KeyExchange::Negotiated {
             transforms.extend(groups(&proposal.pfs));
+            if !proposal.pfs.is_empty() {
+                transforms.extend(additional(&proposal.additional));
+            }
         }
         transforms.extend(
             acceptable_widths(extended_sequence_numbers)
@@ -76,10 +81,21 @@ pub(crate) fn choose_ike(ours: &[IkeProposal], offered: &[Proposal]) -> Option<C
             transforms.push(transform);
             let (dh, transform) = sorted.pick(TransformType::KE, &our.dh, group_id)?;
             transforms.push(transform);
+            let (additional, more) = sorted.additional(&our.additional)?;
+            transforms.extend(more);
             if sorted.has(TransformType::ESN) {
                 return None;
             }
-            Some(chosen(IkeSuite { cipher, prf, dh }, their, transforms))
+            Some(chosen(
+                IkeSuite {
+                    cipher,
+                    prf,
+                    dh,
+                    additional,
+                },
+                their,
+                transforms,
+            ))
         })
 }
 
@@ -99,6 +115,7 @@ pub(crate) fn choose_esp(
                 return None;
             }
             let (cipher, mut transforms) = sorted.cipher(&our.encryption, &our.integrity)?;
+            let mut additional = AdditionalKeyExchanges::default();
             let pfs = match exchange {
                 KeyExchange::Absent => None,
                 KeyExchange::Negotiated if our.pfs.is_empty() => {
@@ -107,11 +124,15 @@ pub(crate) fn choose_esp(
                     {
                         return None;
                     }
+                    transforms.extend(sorted.additional(&[])?.1);
                     None
                 }
                 KeyExchange::Negotiated => {
                     let (group, transform) = sorted.pick(TransformType::KE, &our.pfs, group_id)?;
                     transforms.push(transform);
+                    let (chosen, more) = sorted.additional(&our.additional)?;
+                    additional = chosen;
+                    transforms.extend(more);
                     Some(group)
                 }
             };
@@ -133,6 +154,7 @@ pub(crate) fn choose_esp(
                 EspSuite {
                     cipher,
                     pfs,
+                    additional,
                     sequence_numbers,
                 },
                 their,
@@ -179,7 +201,7 @@ impl<'a> Sorted<'a> {
                     | TransformType::INTEG
                     | TransformType::KE
                     | TransformType::ESN
-            )
+            ) || ADDITIONAL_TYPES.contains(&transform.transform_type)
         };
         proposal.transforms.iter().all(known).then_some(Self {
             transforms: &proposal.transforms,
@@ -210,6 +232,28 @@ impl<'a> Sorted<'a> {
         ours.iter()
             .find(|our| self.offers(transform_type, id(**our)))
             .map(|our| (*our, Transform::new(transform_type, id(*our))))
+    }
+
+    /// All of ours, in our order, each of another type; types that are left over must offer "none".
+    fn additional(&self, ours: &[AdditionalKeyExchange]) -> Option<(AdditionalKeyExchanges, Vec<Transform>)> {
+        let mut left = ours;
+        let mut transforms = Vec::new();
+        for transform_type in ADDITIONAL_TYPES {
+            if !self.has(transform_type) {
+                continue;
+            }
+            let id = match left {
+                [first, rest @ ..] if self.offers(transform_type, additional_id(*first)) => {
+                    left = rest;
+                    additional_id(*first)
+                }
+                [] | [_, ..] if self.offers(transform_type, TransformId::KE_NONE) => TransformId::KE_NONE,
+                [] | [_, ..] => return None,
+            };
+            transforms.push(Transform::new(transform_type, id));
+        }
+        left.is_empty()
+            .then(|| (AdditionalKeyExchanges::new(ours), transforms))
     }
 
     fn cipher(
@@ -283,6 +327,13 @@ fn groups(groups: &[DhGroup]) -> impl Iterator<Item = Transform> {
         .map(|group| Transform::new(TransformType::KE, group_id(*group)))
 }
 
+fn additional(methods: &[AdditionalKeyExchange]) -> impl Iterator<Item = Transform> {
+    ADDITIONAL_TYPES
+        .iter()
+        .zip(methods)
+        .map(|(transform_type, method)| Transform::new(*transform_type, additional_id(*method)))
+}
+
 const fn acceptable_widths(extended: bool) -> &'static [SequenceNumbers] {
     if extended {
         &[SequenceNumbers::Extended, SequenceNumbers::Short]
@@ -346,6 +397,79 @@ mod tests {
         assert_eq!(chosen.suite.to_string(), "aes256gcm16-prfsha256-x25519");
         assert_eq!(chosen.answer.number, 2);
         assert_eq!(chosen.answer.transforms.len(), 3);
+    }
+
+    fn hybrid() -> IkeProposal {
+        IkeProposal {
+            additional: vec![AdditionalKeyExchange::MlKem768],
+            ..gcm(vec![DhGroup::X25519])
+        }
+    }
+
+    #[test]
+    fn additional_key_exchanges_must_match_unless_a_plain_proposal_stands_beside() {
+        let plain = gcm(vec![DhGroup::X25519]);
+        let both = [hybrid(), plain.clone()];
+        for (ours, theirs, expected) in [
+            (
+                &both[..1],
+                &both[..1],
+                Some("aes256gcm16-prfsha256-x25519-mlkem768"),
+            ),
+            (
+                &both[..],
+                &both[..1],
+                Some("aes256gcm16-prfsha256-x25519-mlkem768"),
+            ),
+            (&both[..], &both[1..], Some("aes256gcm16-prfsha256-x25519")),
+            (&both[1..], &both[..], Some("aes256gcm16-prfsha256-x25519")),
+            (&both[..1], &both[1..], None),
+            (&both[1..], &both[..1], None),
+        ] {
+            let chosen = choose_ike(ours, &offer_ike(theirs, None));
+            assert_eq!(
+                chosen.as_ref().map(|chosen| chosen.suite.to_string()).as_deref(),
+                expected
+            );
+            if let Some(chosen) = chosen {
+                // The initiator reads the answer as the responder meant it.
+                let read = choose_ike(theirs, &[chosen.answer]).expect("the answer is one of the offers");
+                assert_eq!(read.suite, chosen.suite);
+            }
+        }
+    }
+
+    #[test]
+    fn an_additional_key_exchange_may_have_any_type_and_none_may_be_chosen() {
+        let with = |transforms: &[(TransformType, TransformId)]| {
+            let mut offered = offer_ike(&[gcm(vec![DhGroup::X25519])], None);
+            offered[0]
+                .transforms
+                .extend(transforms.iter().map(|(kind, id)| Transform::new(*kind, *id)));
+            offered
+        };
+        let (none, mlkem) = (TransformId::KE_NONE, TransformId::KE_ML_KEM_768);
+        let (first, third) = (TransformType::ADDKE1, TransformType::ADDKE3);
+        let plain = [gcm(vec![DhGroup::X25519])];
+        for (ours, offered, ok) in [
+            (&[hybrid()], with(&[(third, mlkem)]), true),
+            (&[hybrid()], with(&[(first, none), (third, mlkem)]), true),
+            (
+                &[hybrid()],
+                with(&[(first, mlkem), (third, none), (third, mlkem)]),
+                true,
+            ),
+            (&[hybrid()], with(&[(first, mlkem), (third, mlkem)]), false),
+            (&[hybrid()], with(&[(first, TransformId(35))]), false),
+            (&plain, with(&[(first, mlkem), (first, none)]), true),
+            (&plain, with(&[(first, mlkem)]), false),
+        ] {
+            let chosen = choose_ike(ours, &offered);
+            assert_eq!(chosen.is_some(), ok, "{offered:?}");
+            if let Some(chosen) = chosen {
+                assert_eq!(chosen.suite.additional.is_empty(), ours[0].additional.is_empty());
+            }
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use isthmus_crypto::dh::PrivateKey;
+use isthmus_crypto::kem::DecapsulationKey;
 use isthmus_types::{DhGroup, IkeProposal, VpnConnectionId};
 use isthmus_wire::ike::IkeSpi;
 use zeroize::Zeroizing;
@@ -14,6 +15,9 @@ use crate::child::Child;
 use crate::connection::Connection;
 use crate::event::ChildId;
 use crate::exchange::create_child::ChildAttempt;
+use crate::exchange::followup_ke::Awaited;
+use crate::exchange::ike_auth::Handshake;
+use crate::exchange::intermediate::Transcript;
 use crate::exchange::rekey_ike::IkeAttempt;
 use crate::extension::Extensions;
 use crate::host::{Context, Host};
@@ -52,6 +56,8 @@ pub(crate) enum State {
     InitAnswered(Box<InitAnswered>),
     /// IKE_SA_INIT sent, no answer yet.
     InitSent(Box<InitSent>),
+    /// IKE_INTERMEDIATE sent, no answer yet.
+    IntermediateSent(Box<IntermediateSent>),
     /// IKE_AUTH answered with an error; the answer is kept for a while.
     Refused(Box<Channel>),
 }
@@ -83,6 +89,18 @@ pub(crate) struct InitAnswered {
     /// Signatures that the peer takes.
     pub(crate) accepts: Accepts,
     pub(crate) begun_at: Instant,
+    /// Additional key exchanges that are done.
+    pub(crate) additional_done: usize,
+    pub(crate) transcript: Transcript,
+}
+
+pub(crate) struct IntermediateSent {
+    pub(crate) handshake: Handshake,
+    pub(crate) key: DecapsulationKey,
+    /// Our message as it is authenticated.
+    pub(crate) request: Vec<u8>,
+    pub(crate) message_id: u32,
+    pub(crate) retransmission: Retransmission,
 }
 
 pub(crate) struct AuthSent {
@@ -94,6 +112,8 @@ pub(crate) struct AuthSent {
     pub(crate) nonce_responder: Vec<u8>,
     /// The responder's IKE_SA_INIT message, as it enters AUTH.
     pub(crate) init_response: Vec<u8>,
+    /// What of the exchanges since enters AUTH.
+    pub(crate) intermediate: Vec<u8>,
     pub(crate) child: ChildAttempt,
     pub(crate) retransmission: Retransmission,
 }
@@ -105,6 +125,8 @@ pub(crate) struct Established {
     pub(crate) phase: Phase,
     pub(crate) wants: Wants,
     pub(crate) outstanding: Option<Outstanding>,
+    /// What the peer makes with several key exchanges.
+    pub(crate) awaited: Option<Box<Awaited>>,
     pub(crate) children: Vec<Child>,
     /// Our inbound SPIs of children that the peer installed and we did not.
     pub(crate) unaccepted: Vec<u32>,
@@ -179,6 +201,7 @@ impl IkeSa {
             | State::Dead
             | State::InitAnswered(_)
             | State::InitSent(_)
+            | State::IntermediateSent(_)
             | State::Refused(_) => None,
         }
     }
@@ -190,6 +213,7 @@ impl IkeSa {
             | State::Dead
             | State::InitAnswered(_)
             | State::InitSent(_)
+            | State::IntermediateSent(_)
             | State::Refused(_) => None,
         }
     }
@@ -202,6 +226,7 @@ impl IkeSa {
             | State::Dead
             | State::InitAnswered(_)
             | State::InitSent(_)
+            | State::IntermediateSent(_)
             | State::Refused(_)) => {
                 self.state = other;
                 None
@@ -217,6 +242,7 @@ impl IkeSa {
             | State::Dead
             | State::Established(_)
             | State::InitSent(_)
+            | State::IntermediateSent(_)
             | State::Refused(_)) => {
                 self.state = other;
                 None
@@ -307,6 +333,13 @@ impl Established {
         self.children.iter_mut().find(|child| child.id == id)
     }
 
+    /// Forgets what the peer did not finish.
+    pub(crate) fn forget_awaited(&mut self, host: &mut Host) {
+        if let Some(awaited) = self.awaited.take() {
+            awaited.abandon(host);
+        }
+    }
+
     /// Ends the IKE SA: its children send no more and receive for `grace`.
     pub(crate) fn die(mut self, context: &mut Context<'_>, sa: &mut IkeSa, grace: Duration) {
         for child in std::mem::take(&mut self.children) {
@@ -315,6 +348,7 @@ impl Established {
         for spi in std::mem::take(&mut self.unaccepted) {
             context.host.free_esp_spi(spi);
         }
+        self.forget_awaited(context.host);
         match self.outstanding.take().map(|outstanding| outstanding.exchange) {
             Some(Exchange::CreateChild(attempt)) => attempt.abandon(context.host),
             Some(Exchange::RekeyIke(attempt)) => attempt.abandon(context.host),

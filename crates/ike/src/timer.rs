@@ -5,6 +5,8 @@ use std::time::Instant;
 /// What may fall due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Timer {
+    /// The peer did not go on with the key exchanges of an SA.
+    Awaited,
     /// The IKE SA is too old.
     Expire,
     /// The handshake took too long.
@@ -22,7 +24,8 @@ pub(crate) enum Timer {
 }
 
 impl Timer {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
+        Self::Awaited,
         Self::Expire,
         Self::HalfOpen,
         Self::Keepalive,
@@ -35,6 +38,7 @@ impl Timer {
     /// Why the shell wakes up.
     pub(crate) const fn reason(self) -> &'static str {
         match self {
+            Self::Awaited => "unfinished SA",
             Self::Expire => "IKE SA expires",
             Self::HalfOpen => "handshake expires",
             Self::Keepalive => "NAT keepalive",

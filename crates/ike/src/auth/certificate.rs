@@ -352,6 +352,7 @@ mod tests {
         other_nonce: b"nonce",
         prove_key: b"key",
         identity: b"identity",
+        intermediate: b"",
     };
 
     struct End {

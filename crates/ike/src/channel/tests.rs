@@ -6,6 +6,7 @@ use isthmus_wire::ike::{NotifyPayload, NotifyType};
 
 use super::fragment::{MAX_FRAGMENTS, PATIENCE};
 use super::*;
+use crate::algorithm::AdditionalKeyExchanges;
 use crate::keys::{Nonces, ike_keys};
 
 const LIMIT: usize = 240;
@@ -29,6 +30,7 @@ impl Ends {
             cipher,
             prf: Prf::HmacSha2_256,
             dh: DhGroup::X25519,
+            additional: AdditionalKeyExchanges::default(),
         };
         let spis = SpiPair {
             initiator: IkeSpi(1),

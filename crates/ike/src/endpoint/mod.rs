@@ -434,7 +434,11 @@ impl Endpoint {
                         sa.state = State::AuthSent(auth);
                         sa.connection = None;
                     }
-                    State::Dead | State::InitAnswered(_) | State::InitSent(_) | State::Refused(_) => {}
+                    State::Dead
+                    | State::InitAnswered(_)
+                    | State::InitSent(_)
+                    | State::IntermediateSent(_)
+                    | State::Refused(_) => {}
                 }
             });
         }
@@ -502,7 +506,7 @@ impl Endpoint {
                         has_child |= established.has_or_makes_child();
                     }
                 }
-                State::AuthSent(_) | State::InitSent(_) => attempting = true,
+                State::AuthSent(_) | State::InitSent(_) | State::IntermediateSent(_) => attempting = true,
                 State::Dead | State::InitAnswered(_) | State::Refused(_) => {}
             }
         }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use isthmus_types::VpnConnectionId;
 use isthmus_wire::ike::{
-    DecodeError, ExchangeType, HEADER_LEN, IkeFlags, IkeSpi, Message, NotifyPayload, NotifyType,
+    DecodeError, ExchangeType, HEADER_LEN, IkeFlags, IkeSpi, Message, NotifyPayload, NotifyType, PayloadType,
 };
 
 use super::Endpoint;
@@ -13,9 +13,9 @@ use crate::auth::{describe_identity, is_identity};
 use crate::channel::{Received, receiver_spi};
 use crate::connection::Connection;
 use crate::cookie::CookieClaim;
-use crate::error::IkeError;
+use crate::error::{IkeError, Violation};
 use crate::evidence;
-use crate::exchange::{Datagram, established, ike_auth, ike_sa_init};
+use crate::exchange::{Datagram, established, ike_auth, ike_sa_init, intermediate};
 use crate::finding::{End, FindingKind};
 use crate::host::Context;
 use crate::parts::Parts;
@@ -73,11 +73,12 @@ impl Endpoint {
             return;
         }
         match &sa.state {
-            State::InitAnswered(_) => self.on_auth_request(id, datagram, now),
+            State::InitAnswered(_) => self.on_handshake_request(id, datagram, now),
             State::AuthSent(_)
             | State::Dead
             | State::Established(_)
             | State::InitSent(_)
+            | State::IntermediateSent(_)
             | State::Refused(_) => {
                 self.with_sa(id, now, |context, sa| {
                     on_message_of(context, sa, datagram);
@@ -86,10 +87,13 @@ impl Endpoint {
         }
     }
 
-    /// IKE_AUTH of a peer: its identity tells which connection it means.
-    fn on_auth_request(&mut self, id: SaId, datagram: &Datagram<'_>, now: Instant) {
+    /// IKE_AUTH of a peer, whose identity tells which connection it means, or a key exchange before it.
+    fn on_handshake_request(&mut self, id: SaId, datagram: &Datagram<'_>, now: Instant) {
         let header = &datagram.message.header;
-        if header.exchange != ExchangeType::IKE_AUTH || header.flags.contains(IkeFlags::RESPONSE) {
+        let is_auth = header.exchange == ExchangeType::IKE_AUTH;
+        if header.flags.contains(IkeFlags::RESPONSE)
+            || !(is_auth || header.exchange == ExchangeType::IKE_INTERMEDIATE)
+        {
             return;
         }
         let mut received = None;
@@ -97,17 +101,35 @@ impl Endpoint {
             if let State::InitAnswered(init) = &mut sa.state {
                 received = Some((
                     init.suite,
+                    init.suite.additional.after(init.additional_done),
                     init.channel.receive(datagram.bytes, datagram.message, now),
                 ));
             }
         });
-        let Some((suite, received)) = received else {
+        let Some((suite, awaited, received)) = received else {
             return;
         };
-        let parts = match received {
-            Received::New(opened) => Parts::sort(opened.payloads),
+        let opened = match received {
+            Received::New(opened) => Ok(opened),
             Received::Malformed(error) => Err(error),
-            Received::Repeated(_) | Received::Ignored => return,
+            Received::Repeated(response) => {
+                self.host.send_to(datagram.local_port, datagram.remote, response);
+                return;
+            }
+            Received::Ignored => return,
+        };
+        if !is_auth {
+            self.with_sa(id, now, |context, sa| {
+                if let Some(init) = sa.take_init_answered() {
+                    intermediate::respond(context, sa, init, datagram, opened);
+                }
+            });
+            return;
+        }
+        let parts = match awaited {
+            // The keys that authentication is to prove are not there yet.
+            Some(_) => Err(IkeError::Violation(Violation::Missing(PayloadType::KE))),
+            None => opened.and_then(|opened| Parts::sort(opened.payloads)),
         };
         let meant = parts.as_ref().ok().and_then(|parts| {
             self.connections
@@ -334,6 +356,9 @@ fn on_message_of(context: &mut Context<'_>, sa: &mut crate::sa::IkeSa, datagram:
             ike_sa_init::on_response(context, sa, init, datagram);
         }
         State::AuthSent(auth) if is_response => ike_auth::on_response(context, sa, auth, datagram),
+        State::IntermediateSent(sent) if is_response => {
+            intermediate::on_response(context, sa, sent, datagram);
+        }
         State::Established(inner) => established::on_message(context, sa, inner, datagram),
         State::Refused(mut channel) => {
             let received = channel.receive(datagram.bytes, datagram.message, context.now);
@@ -344,7 +369,11 @@ fn on_message_of(context: &mut Context<'_>, sa: &mut crate::sa::IkeSa, datagram:
             }
             sa.state = State::Refused(channel);
         }
-        other @ (State::AuthSent(_) | State::Dead | State::InitAnswered(_) | State::InitSent(_)) => {
+        other @ (State::AuthSent(_)
+        | State::Dead
+        | State::InitAnswered(_)
+        | State::InitSent(_)
+        | State::IntermediateSent(_)) => {
             sa.state = other;
         }
     }

@@ -7,7 +7,7 @@ use isthmus_wire::ike::{ExchangeType, IkeFlags, NotifyType, Payload, ProtocolId}
 use crate::channel::Received;
 use crate::error::IkeError;
 use crate::event::Event;
-use crate::exchange::{Datagram, Fate, create_child, informational, rekey_ike, request};
+use crate::exchange::{Datagram, Fate, create_child, followup_ke, informational, rekey_ike, request};
 use crate::finding::EventKind;
 use crate::host::{Context, GRACE};
 use crate::parts::Parts;
@@ -65,6 +65,10 @@ fn on_request(
         Ok(parts) => process(context, sa, established, exchange, parts),
         Err(error) => (Err(error), Fate::Lives),
     };
+    match &established.awaited {
+        Some(awaited) => sa.timers.set(Timer::Awaited, awaited.until),
+        None => sa.timers.clear(Timer::Awaited),
+    }
     let payloads = match answer {
         Ok(payloads) => payloads,
         Err(error) => error.notify().map(Payload::Notify).into_iter().collect(),
@@ -86,6 +90,8 @@ fn process(
 ) -> (Result<Vec<Payload>, IkeError>, Fate) {
     match exchange {
         ExchangeType::CREATE_CHILD_SA => {
+            // The peer does one thing at a time: it gave up what it did not finish.
+            established.forget_awaited(context.host);
             let for_ike = parts
                 .sa
                 .as_ref()
@@ -98,6 +104,10 @@ fn process(
             };
             (answer, Fate::Lives)
         }
+        ExchangeType::IKE_FOLLOWUP_KE => (
+            followup_ke::respond(context, sa, established, &parts),
+            Fate::Lives,
+        ),
         ExchangeType::INFORMATIONAL => {
             let (payloads, fate) = informational::respond(context, established, &parts);
             (Ok(payloads), fate)

@@ -13,7 +13,8 @@ use crate::child::{Child, Parent};
 use crate::connection::Connection;
 use crate::error::{AuthenticationFailure, IkeError};
 use crate::evidence;
-use crate::exchange::create_child::{ChildAttempt, ChildRequest};
+use crate::exchange::create_child::{ChildAttempt, ChildRequest, Made};
+use crate::exchange::intermediate::Transcript;
 use crate::exchange::{Datagram, request};
 use crate::host::{Context, Followup};
 use crate::keys::{IkeKeys, Nonces};
@@ -34,6 +35,9 @@ pub(crate) struct Handshake {
     pub(crate) nonce_responder: Vec<u8>,
     /// Signatures that the peer takes.
     pub(crate) accepts: Accepts,
+    /// Additional key exchanges that are done.
+    pub(crate) additional_done: usize,
+    pub(crate) transcript: Transcript,
 }
 
 /// Sends IKE_AUTH.
@@ -49,6 +53,7 @@ pub(crate) fn start(
         .ok_or(IkeError::Internal("an attempt without a connection"))?;
     let config = &connection.config;
     let identity = connection.method.own_identity(&config.local_identity);
+    let intermediate = handshake.transcript.octets(handshake.channel.next_request_id());
     let proof = auth::prove(
         connection,
         handshake.suite.prf,
@@ -58,6 +63,7 @@ pub(crate) fn start(
             other_nonce: &handshake.nonce_responder,
             prove_key: &handshake.keys.prove_initiator,
             identity: &identity.body(),
+            intermediate: &intermediate,
         },
     )?;
     let mut payloads = vec![Payload::IdInitiator(identity)];
@@ -84,6 +90,7 @@ pub(crate) fn start(
         nonce_initiator: handshake.nonce_initiator,
         nonce_responder: handshake.nonce_responder,
         init_response: handshake.init_response,
+        intermediate,
         child,
         retransmission,
     })))
@@ -143,6 +150,7 @@ pub(crate) fn is_meant(connection: &Connection, suite: &IkeSuite, parts: &Parts)
                 .is_none_or(|integrity| proposal.integrity.contains(&integrity))
             && proposal.prf.contains(&suite.prf)
             && proposal.dh.contains(&suite.dh)
+            && suite.additional.iter().eq(proposal.additional.iter().copied())
     });
     let expected = parts
         .id_responder
@@ -201,6 +209,7 @@ fn verify_initiator(context: &Context<'_>, init: &InitAnswered, parts: &Parts) -
         other_nonce: &init.nonce_responder,
         prove_key: &init.keys.prove_initiator,
         identity: &received.body(),
+        intermediate: &init.transcript.octets(init.channel.request_id()),
     };
     let Some(connection) = &context.connection else {
         // As much work as for a known identity, with a key that proves nothing.
@@ -235,6 +244,7 @@ fn prove_as_responder(context: &Context<'_>, init: &InitAnswered) -> Result<Vec<
             other_nonce: &init.nonce_initiator,
             prove_key: &init.keys.prove_responder,
             identity: &identity.body(),
+            intermediate: &init.transcript.octets(init.channel.request_id()),
         },
     )?;
     let mut payloads = vec![Payload::IdResponder(identity)];
@@ -270,6 +280,7 @@ fn verify_responder(context: &Context<'_>, auth: &AuthSent, parts: &Parts) -> Re
             other_nonce: &auth.nonce_initiator,
             prove_key: &auth.keys.prove_responder,
             identity: &received.body(),
+            intermediate: &auth.intermediate,
         },
         context.host.date_at(context.now),
     )?;
@@ -440,9 +451,13 @@ fn answer_child(
         derive: &init.keys.derive,
         path: &sa.path,
     };
-    asked
+    let made = asked
         .answer(context, &parent, nonces, &[])
-        .inspect_err(|error| asked.report(context, error))
+        .inspect_err(|error| asked.report(context, error))?;
+    match made {
+        (Made::Child(child), payloads) => Ok((child, payloads)),
+        (Made::Unfinished(_), _) => Err(IkeError::Internal("IKE_AUTH has no key exchange")),
+    }
 }
 
 fn established(
@@ -461,6 +476,7 @@ fn established(
         phase: Phase::Live,
         wants: Wants::default(),
         outstanding: None,
+        awaited: None,
         children: Vec::new(),
         unaccepted: Vec::new(),
         nonce_min: nonces.initiator.min(nonces.responder).to_vec(),

@@ -17,7 +17,9 @@ use crate::connection::Connection;
 use crate::endpoint::{IKE_PORT, NAT_PORT};
 use crate::error::{IkeError, Mismatch, Violation};
 use crate::evidence;
-use crate::exchange::{Datagram, ike_auth};
+use crate::exchange::Datagram;
+use crate::exchange::ike_auth::Handshake;
+use crate::exchange::intermediate::{self, Transcript};
 use crate::extension::Extensions;
 use crate::finding::{EventKind, FindingKind, Layer};
 use crate::host::{Context, Host};
@@ -147,7 +149,11 @@ pub(crate) fn respond(
     let ke = required(parts.ke, PayloadType::KE)?;
     let nonce_initiator = required(parts.nonce, PayloadType::NONCE)?;
     let found = candidates.iter().find_map(|connection| {
-        choose_ike(&connection.config.ike_proposals, &offered).map(|chosen| (chosen, &connection.config))
+        let config = &connection.config;
+        let possible = Extensions::offered(config)
+            .agreed(&parts.notifies)
+            .possible(&config.ike_proposals);
+        choose_ike(&possible, &offered).map(|chosen| (chosen, config))
     });
     let Some((chosen, config)) = found else {
         let mut ours = String::new();
@@ -228,6 +234,8 @@ pub(crate) fn respond(
             response,
             accepts,
             begun_at: now,
+            additional_done: 0,
+            transcript: Transcript::default(),
         })),
     })
 }
@@ -435,6 +443,9 @@ fn accept(
     context.host.tell_keys(spis, suite.cipher, &keys);
     let mut channel = Channel::new(Role::Initiator, spis, &suite, &keys, 1)?;
     let extensions = init.extensions.agreed(&parts.notifies);
+    if !suite.additional.is_empty() && !extensions.intermediate {
+        return Err(IkeError::Violation(Violation::BeyondRequest));
+    }
     channel.set_datagram_limit(extensions.datagram_limit(datagram.remote));
     let local = SocketAddr::new(context.host.local, sa.path.local_port);
     sa.path.nat = NatStatus {
@@ -447,10 +458,10 @@ fn accept(
             sa.path.remote.set_port(NAT_PORT);
         }
     }
-    ike_auth::start(
+    intermediate::proceed(
         context,
         sa,
-        ike_auth::Handshake {
+        Handshake {
             channel,
             suite,
             keys,
@@ -459,6 +470,8 @@ fn accept(
             nonce_initiator: std::mem::take(&mut init.nonce),
             nonce_responder,
             accepts: Accepts::read(&parts.notifies),
+            additional_done: 0,
+            transcript: Transcript::default(),
         },
     )
 }

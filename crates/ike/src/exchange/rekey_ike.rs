@@ -5,16 +5,18 @@ use std::time::Duration;
 use isthmus_crypto::dh::PrivateKey;
 use isthmus_types::{DhGroup, IkeProposal};
 use isthmus_wire::ike::{IkeSpi, KePayload, NotifyType, Payload, PayloadType, Proposal};
+use zeroize::Zeroizing;
 
-use crate::algorithm::{IkeSuite, group_id};
+use crate::algorithm::{AdditionalKeyExchanges, IkeSuite, group_id};
 use crate::channel::{Channel, Role};
 use crate::error::{IkeError, Mismatch, Refusal, Violation};
 use crate::evidence;
 use crate::exchange::create_child::is_lower;
+use crate::exchange::followup_ke::{Awaited, Followup, Turn, Unfinished};
 use crate::exchange::ike_sa_init::suggested_group;
 use crate::exchange::request;
 use crate::finding::{EventKind, Layer};
-use crate::host::{Context, Followup, Host};
+use crate::host::{Context, Followup as HostFollowup, Host};
 use crate::keys::{Nonces, SpiPair, ike_keys, rekey_seed};
 use crate::negotiate::{choose_ike, describe, offer_ike};
 use crate::parts::{Parts, required};
@@ -33,12 +35,36 @@ pub(crate) struct IkeAttempt {
     rounds: u32,
     /// What the peer did meanwhile.
     collision: Option<Collision>,
+    followup: Followup,
+}
+
+/// An IKE SA that the peer asked for and that was agreed on but for its last secrets.
+pub(crate) struct UnfinishedIke {
+    ends: Ends,
+    suite: IkeSuite,
+    nonce_initiator: Vec<u8>,
+    nonce_responder: Vec<u8>,
+    secret: Zeroizing<Vec<u8>>,
+}
+
+impl UnfinishedIke {
+    /// Forgets it.
+    pub(crate) fn abandon(&self, host: &mut Host) {
+        host.free_ike_spi(self.ends.local_spi);
+    }
+
+    fn collision(&self, sa: Option<SaId>) -> Collision {
+        Collision {
+            sa,
+            nonce_min: self.nonce_initiator.clone().min(self.nonce_responder.clone()),
+        }
+    }
 }
 
 /// The peer replaced the IKE SA that we are replacing.
 struct Collision {
-    /// Its new IKE SA.
-    sa: SaId,
+    /// Its new IKE SA; none if its key exchanges are not all done.
+    sa: Option<SaId>,
     /// The lower nonce of its exchange.
     nonce_min: Vec<u8>,
 }
@@ -46,9 +72,8 @@ struct Collision {
 impl IkeAttempt {
     pub(crate) fn abandon(&self, host: &mut Host) {
         host.free_ike_spi(self.spi);
-        if let Some(collision) = &self.collision {
-            host.followups.push_back(Followup::AwaitRemoval(collision.sa));
-        }
+        host.followups
+            .extend(self.rival().map(HostFollowup::AwaitRemoval));
     }
 
     /// As [`IkeAttempt::abandon`], when the peer's IKE SA takes over.
@@ -58,7 +83,13 @@ impl IkeAttempt {
 
     /// The IKE SA that the peer made in the place of the same old one.
     pub(crate) fn rival(&self) -> Option<SaId> {
-        self.collision.as_ref().map(|collision| collision.sa)
+        self.collision.as_ref().and_then(|collision| collision.sa)
+    }
+
+    /// The additional key exchanges that an answer agrees on.
+    fn additional(&self, parts: &Parts) -> AdditionalKeyExchanges {
+        choose_ike(&self.proposals, parts.sa.as_deref().unwrap_or_default())
+            .map_or_else(AdditionalKeyExchanges::default, |chosen| chosen.suite.additional)
     }
 
     fn payloads(&self) -> Vec<Payload> {
@@ -93,6 +124,7 @@ pub(crate) fn begin(
         proposals,
         rounds: 0,
         collision: None,
+        followup: Followup::default(),
     };
     let payloads = attempt.payloads();
     Ok((Box::new(attempt), payloads))
@@ -112,7 +144,7 @@ pub(crate) fn respond(
     {
         Some(Exchange::CreateChild(_) | Exchange::DeleteChildren(_) | Exchange::DeleteIke) => true,
         // A second request for the same IKE SA while the first is undecided.
-        Some(Exchange::RekeyIke(attempt)) => attempt.collision.is_some(),
+        Some(Exchange::RekeyIke(attempt)) => attempt.collision.is_some() || attempt.followup.has_begun(),
         Some(Exchange::Probe) | None => false,
     };
     if busy || established.phase != Phase::Live {
@@ -137,52 +169,20 @@ pub(crate) fn respond(
         .map_err(|_| IkeError::Violation(Violation::PublicValue))?;
     let nonce_responder = context.host.nonce();
     let (id, local_spi) = context.host.new_sa();
-    let nonces = Nonces {
-        initiator: &nonce_initiator,
-        responder: &nonce_responder,
-    };
     let ends = Ends {
         id,
         local_spi,
         remote_spi,
         role: Role::Responder,
     };
-    let mut new = match successor(context, sa, established, &ends, chosen.suite, &nonces, &secret) {
-        Ok(new) => new,
-        Err(error) => {
-            context.host.free_ike_spi(local_spi);
-            return Err(error);
-        }
+    let unfinished = UnfinishedIke {
+        ends,
+        suite: chosen.suite,
+        nonce_initiator,
+        nonce_responder: nonce_responder.clone(),
+        secret,
     };
-    if let Some(connection) = &mut context.connection {
-        let age = context.now.saturating_duration_since(established.established_at);
-        evidence::on_peers_end(connection, Layer::Ike, age);
-    }
-    let rival = established
-        .outstanding
-        .as_mut()
-        .and_then(|outstanding| match &mut outstanding.exchange {
-            Exchange::RekeyIke(attempt) => Some(attempt),
-            Exchange::CreateChild(_)
-            | Exchange::DeleteChildren(_)
-            | Exchange::DeleteIke
-            | Exchange::Probe => None,
-        });
-    if let Some(attempt) = rival {
-        attempt.collision = Some(Collision {
-            sa: id,
-            nonce_min: nonce_initiator.clone().min(nonce_responder.clone()),
-        });
-        if let Some(new) = new.established_mut() {
-            new.phase = Phase::Pending;
-        }
-        context.host.followups.push_back(Followup::Insert(Box::new(new)));
-    } else {
-        context.host.followups.push_back(Followup::Insert(Box::new(new)));
-        hand_over(context, established, id);
-        context.host.followups.push_back(Followup::AwaitRemoval(sa.id));
-    }
-    Ok(vec![
+    let mut payloads = vec![
         Payload::Sa(vec![Proposal {
             spi: local_spi.0.to_be_bytes().to_vec(),
             ..chosen.answer
@@ -192,7 +192,84 @@ pub(crate) fn respond(
             method: ke.method,
             data: dh.public().to_vec(),
         }),
-    ])
+    ];
+    if unfinished.suite.additional.is_empty() {
+        finish(context, sa, established, &unfinished, &[])?;
+    } else {
+        if let Some(attempt) = own_attempt(established) {
+            attempt.collision = Some(unfinished.collision(None));
+        }
+        let methods = unfinished.suite.additional;
+        let (awaited, link) = Awaited::new(context, methods, Unfinished::Ike(Box::new(unfinished)));
+        established.awaited = Some(awaited);
+        payloads.push(link);
+    }
+    Ok(payloads)
+}
+
+/// Makes the IKE SA that the peer asked for, when all secrets are there.
+pub(crate) fn finish(
+    context: &mut Context<'_>,
+    sa: &IkeSa,
+    established: &mut Established,
+    unfinished: &UnfinishedIke,
+    additional_secrets: &[u8],
+) -> Result<(), IkeError> {
+    let id = unfinished.ends.id;
+    if let Some(connection) = &mut context.connection {
+        let age = context.now.saturating_duration_since(established.established_at);
+        evidence::on_peers_end(connection, Layer::Ike, age);
+    }
+    let made = successor(
+        context,
+        sa,
+        established,
+        &unfinished.ends,
+        unfinished.suite,
+        &Nonces {
+            initiator: &unfinished.nonce_initiator,
+            responder: &unfinished.nonce_responder,
+        },
+        (&unfinished.secret, additional_secrets),
+    );
+    let mut new = match made {
+        Ok(new) => new,
+        Err(error) => {
+            unfinished.abandon(context.host);
+            return Err(error);
+        }
+    };
+    if let Some(attempt) = own_attempt(established) {
+        attempt.collision = Some(unfinished.collision(Some(id)));
+        if let Some(new) = new.established_mut() {
+            new.phase = Phase::Pending;
+        }
+        context
+            .host
+            .followups
+            .push_back(HostFollowup::Insert(Box::new(new)));
+    } else {
+        context
+            .host
+            .followups
+            .push_back(HostFollowup::Insert(Box::new(new)));
+        hand_over(context, established, id);
+        context
+            .host
+            .followups
+            .push_back(HostFollowup::AwaitRemoval(sa.id));
+    }
+    Ok(())
+}
+
+/// Our own request to replace the same IKE SA.
+fn own_attempt(established: &mut Established) -> Option<&mut IkeAttempt> {
+    match &mut established.outstanding.as_mut()?.exchange {
+        Exchange::RekeyIke(attempt) => Some(attempt),
+        Exchange::CreateChild(_) | Exchange::DeleteChildren(_) | Exchange::DeleteIke | Exchange::Probe => {
+            None
+        }
+    }
 }
 
 /// Takes the answer to our request.
@@ -200,7 +277,7 @@ pub(crate) fn on_response(
     context: &mut Context<'_>,
     sa: &mut IkeSa,
     established: &mut Established,
-    attempt: Box<IkeAttempt>,
+    mut attempt: Box<IkeAttempt>,
     parts: Parts,
 ) -> Result<(), IkeError> {
     if established.phase == Phase::Live
@@ -209,7 +286,24 @@ pub(crate) fn on_response(
         return retry(context, sa, established, *attempt, group);
     }
     let refused = parts.error().map(|error| error.notify_type);
-    match accept(context, sa, established, &attempt, parts) {
+    let methods = attempt.additional(&parts);
+    if !methods.is_empty() && loses_quietly(context, sa, established, &attempt, &parts) {
+        return Ok(());
+    }
+    let accepted = match attempt.followup.advance(methods, parts) {
+        Ok(Turn::Answer(parts)) => accept(context, sa, established, &attempt, *parts),
+        Ok(Turn::Ask(_)) if established.phase != Phase::Live => {
+            // It was to go meanwhile: its successor does not come into being.
+            attempt.abandon(context.host);
+            return Ok(());
+        }
+        Ok(Turn::Ask(payloads)) => {
+            let exchange = Exchange::RekeyIke(attempt);
+            return request::send_followup(context, sa, established, exchange, &payloads);
+        }
+        Err(error) => Err(error),
+    };
+    match accepted {
         Ok((mut new, redundant)) => {
             let id = new.id;
             match (attempt.rival(), redundant) {
@@ -218,21 +312,36 @@ pub(crate) fn on_response(
                     if let Some(new) = new.established_mut() {
                         new.phase = Phase::Closing;
                     }
-                    context.host.followups.push_back(Followup::Insert(Box::new(new)));
+                    context
+                        .host
+                        .followups
+                        .push_back(HostFollowup::Insert(Box::new(new)));
                 }
                 (Some(rival), true) => {
                     if let Some(new) = new.established_mut() {
                         new.phase = Phase::Closing;
                     }
-                    context.host.followups.push_back(Followup::Insert(Box::new(new)));
+                    context
+                        .host
+                        .followups
+                        .push_back(HostFollowup::Insert(Box::new(new)));
                     hand_over(context, established, rival);
-                    context.host.followups.push_back(Followup::AwaitRemoval(sa.id));
+                    context
+                        .host
+                        .followups
+                        .push_back(HostFollowup::AwaitRemoval(sa.id));
                 }
                 (rival, _) => {
-                    context.host.followups.push_back(Followup::Insert(Box::new(new)));
+                    context
+                        .host
+                        .followups
+                        .push_back(HostFollowup::Insert(Box::new(new)));
                     hand_over(context, established, id);
                     established.phase = Phase::Closing;
-                    context.host.followups.extend(rival.map(Followup::AwaitRemoval));
+                    context
+                        .host
+                        .followups
+                        .extend(rival.map(HostFollowup::AwaitRemoval));
                 }
             }
         }
@@ -240,22 +349,66 @@ pub(crate) fn on_response(
             context.host.free_ike_spi(attempt.spi);
             if let Some(rival) = attempt.rival() {
                 hand_over(context, established, rival);
-                context.host.followups.push_back(Followup::AwaitRemoval(sa.id));
+                context
+                    .host
+                    .followups
+                    .push_back(HostFollowup::AwaitRemoval(sa.id));
                 return Ok(());
             }
-            if refused != Some(NotifyType::TEMPORARY_FAILURE) {
+            let transient = matches!(
+                refused,
+                Some(NotifyType::TEMPORARY_FAILURE | NotifyType::STATE_NOT_FOUND)
+            );
+            if !transient {
                 let detail = match refused {
                     Some(notify) => format!("the peer refused to replace the IKE SA with {notify:?}"),
                     None => format!("the IKE SA could not be replaced: {error}"),
                 };
                 context.complain(error.down_reason(), detail);
             }
-            let again =
-                context.now + Duration::from_secs(1) + context.host.random_below(Duration::from_secs(3));
-            sa.timers.set(Timer::Rekey, again);
+            try_again_later(context, sa);
         }
     }
     Ok(())
+}
+
+fn try_again_later(context: &mut Context<'_>, sa: &mut IkeSa) {
+    let again = context.now + Duration::from_secs(1) + context.host.random_below(Duration::from_secs(3));
+    sa.timers.set(Timer::Rekey, again);
+}
+
+/// Whether the peer replaces the same IKE SA and its exchange wins: then ours ends before its IKE SA comes into being.
+/// If ours wins, the peer does not go on with its own.
+fn loses_quietly(
+    context: &mut Context<'_>,
+    sa: &mut IkeSa,
+    established: &mut Established,
+    attempt: &IkeAttempt,
+    parts: &Parts,
+) -> bool {
+    let (Some(collision), Some(nonce_responder)) = (&attempt.collision, &parts.nonce) else {
+        return false;
+    };
+    let nonces = Nonces {
+        initiator: &attempt.nonce,
+        responder: nonce_responder,
+    };
+    if !is_lower(&nonces, &collision.nonce_min) {
+        established.forget_awaited(context.host);
+        return false;
+    }
+    context.host.free_ike_spi(attempt.spi);
+    if let Some(rival) = collision.sa {
+        hand_over(context, established, rival);
+        context
+            .host
+            .followups
+            .push_back(HostFollowup::AwaitRemoval(sa.id));
+    } else {
+        // In case the peer does not finish.
+        try_again_later(context, sa);
+    }
+    true
 }
 
 /// The children move to the successor; the old IKE SA waits for its removal.
@@ -264,7 +417,8 @@ pub(crate) fn hand_over(context: &mut Context<'_>, established: &mut Established
         established.phase = Phase::Replaced;
     }
     established.wants = Wants::default();
-    context.host.followups.push_back(Followup::Adopt {
+    established.forget_awaited(context.host);
+    context.host.followups.push_back(HostFollowup::Adopt {
         children: std::mem::take(&mut established.children),
         to,
     });
@@ -307,7 +461,12 @@ fn accept(
         remote_spi,
         role: Role::Initiator,
     };
-    let new = successor(context, sa, established, &ends, chosen.suite, &nonces, &secret)?;
+    let additional_secrets = attempt.followup.secrets();
+    if chosen.suite.additional.is_empty() != additional_secrets.is_none() {
+        return Err(beyond);
+    }
+    let secrets = (secret.as_slice(), additional_secrets.unwrap_or_default());
+    let new = successor(context, sa, established, &ends, chosen.suite, &nonces, secrets)?;
     Ok((new, redundant))
 }
 
@@ -326,7 +485,7 @@ fn successor(
     ends: &Ends,
     suite: IkeSuite,
     nonces: &Nonces<'_>,
-    secret: &[u8],
+    (secret, additional_secrets): (&[u8], &[u8]),
 ) -> Result<IkeSa, IkeError> {
     let spis = match ends.role {
         Role::Initiator => SpiPair {
@@ -338,7 +497,13 @@ fn successor(
             responder: ends.local_spi,
         },
     };
-    let seed = rekey_seed(established.suite.prf, &established.derive, nonces, secret);
+    let seed = rekey_seed(
+        established.suite.prf,
+        &established.derive,
+        nonces,
+        secret,
+        additional_secrets,
+    );
     let keys = ike_keys(&suite, &seed, nonces, spis)?;
     context.host.tell_keys(spis, suite.cipher, &keys);
     let mut channel = Channel::new(ends.role, spis, &suite, &keys, 0)?;
@@ -359,6 +524,7 @@ fn successor(
             phase: Phase::Live,
             wants: Wants::default(),
             outstanding: None,
+            awaited: None,
             children: Vec::new(),
             unaccepted: Vec::new(),
             nonce_min: nonces.initiator.min(nonces.responder).to_vec(),

@@ -47,6 +47,18 @@ pub(crate) fn send_create_child(
     )
 }
 
+/// Sends an IKE_FOLLOWUP_KE request; no other one may be outstanding.
+pub(crate) fn send_followup(
+    context: &mut Context<'_>,
+    sa: &mut IkeSa,
+    established: &mut Established,
+    exchange: Exchange,
+    payloads: &[Payload],
+) -> Result<(), IkeError> {
+    let exchange_type = ExchangeType::IKE_FOLLOWUP_KE;
+    send(context, sa, established, exchange_type, exchange, payloads)
+}
+
 fn pump(context: &mut Context<'_>, sa: &mut IkeSa, established: &mut Established) -> Result<(), IkeError> {
     if established.outstanding.is_some() {
         return Ok(());
@@ -56,10 +68,16 @@ fn pump(context: &mut Context<'_>, sa: &mut IkeSa, established: &mut Established
         return inform(context, sa, established, Exchange::DeleteIke, &delete);
     }
     condemn_duplicates(established);
-    if let Some((exchange, delete)) = next_delete(context, established) {
+    let may_delete = !established
+        .awaited
+        .as_ref()
+        .is_some_and(|awaited| awaited.is_ike());
+    if may_delete && let Some((exchange, delete)) = next_delete(context, established) {
         return inform(context, sa, established, exchange, &[delete]);
     }
-    if established.phase == Phase::Live && context.connection.is_some() {
+    // What the peer is making may be the same thing: that is seen when it is done.
+    let may_make = established.phase == Phase::Live && established.awaited.is_none();
+    if may_make && context.connection.is_some() {
         if std::mem::take(&mut established.wants.rekey) {
             let (attempt, payloads) = rekey_ike::begin(context, established)?;
             let exchange = Exchange::RekeyIke(attempt);

@@ -67,6 +67,17 @@ fn on_handshake(context: &mut Context<'_>, sa: &mut IkeSa, timer: Timer) {
                     pause(context);
                 }
             }
+            State::IntermediateSent(mut sent) => {
+                if again(context, sa, &mut sent.retransmission) {
+                    sa.state = State::IntermediateSent(sent);
+                } else {
+                    let to = Unanswered::Authentication {
+                        bytes: sent.retransmission.longest(),
+                    };
+                    evidence::no_answer(context, sa, to, sent.retransmission.tries());
+                    pause(context);
+                }
+            }
             other @ (State::Dead | State::Established(_) | State::InitAnswered(_) | State::Refused(_)) => {
                 sa.state = other
             }
@@ -76,7 +87,12 @@ fn on_handshake(context: &mut Context<'_>, sa: &mut IkeSa, timer: Timer) {
                 sa.state = State::Dead;
             }
         }
-        Timer::Expire | Timer::Keepalive | Timer::Liveness | Timer::Redundant | Timer::Rekey => {}
+        Timer::Awaited
+        | Timer::Expire
+        | Timer::Keepalive
+        | Timer::Liveness
+        | Timer::Redundant
+        | Timer::Rekey => {}
     }
 }
 
@@ -103,6 +119,10 @@ fn on_established(
         }
         Timer::Redundant | Timer::Expire => {
             close(context, &mut established);
+            Fate::Lives
+        }
+        Timer::Awaited => {
+            established.forget_awaited(context.host);
             Fate::Lives
         }
         Timer::HalfOpen => Fate::Lives,

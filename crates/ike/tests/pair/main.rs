@@ -7,6 +7,7 @@ mod establish;
 mod faults;
 mod fragments;
 mod hostile;
+mod hybrid;
 mod liveness;
 mod mismatch;
 mod nat;

@@ -12,6 +12,7 @@ use crate::child::{Agreement, Child, Parent};
 use crate::error::{IkeError, Mismatch, Refusal, Violation};
 use crate::event::OutboundUse;
 use crate::evidence;
+use crate::exchange::followup_ke::UnfinishedChild;
 use crate::finding::FindingKind;
 use crate::host::Context;
 use crate::keys::Nonces;
@@ -34,15 +35,23 @@ struct OwnExchange {
     public: Option<KePayload>,
 }
 
+/// What an answer made.
+pub(crate) enum Made {
+    /// A child that is installed.
+    Child(Child),
+    /// One that needs more key exchanges.
+    Unfinished(Box<UnfinishedChild>),
+}
+
 impl ChildRequest {
-    /// Chooses, narrows, installs and says so. With a key exchange the answer has Nr and KEr.
+    /// Chooses, narrows, installs if there is no further key exchange, and says so. With a key exchange the answer has Nr and KEr.
     pub(crate) fn answer(
         &self,
         context: &mut Context<'_>,
         parent: &Parent<'_>,
         nonces: &Nonces<'_>,
         children: &[Child],
-    ) -> Result<(Child, Vec<Payload>), IkeError> {
+    ) -> Result<(Made, Vec<Payload>), IkeError> {
         let config = &context
             .connection
             .as_ref()
@@ -85,33 +94,34 @@ impl ChildRequest {
         let outbound_spi = usable_spi(&chosen.peer_spi, children)?;
         let OwnExchange { secret, public } = self.exchange_keys(chosen.suite.pfs)?;
         let spi = context.host.new_esp_spi();
-        let installed = Child::install(
-            context,
-            parent,
-            Agreement {
-                suite: chosen.suite,
-                inbound_spi: spi,
-                outbound_spi,
-                traffic: Traffic {
-                    local: local.clone(),
-                    remote: remote.clone(),
-                },
-                lane: 0,
-                nonces: Nonces {
-                    initiator: nonces.initiator,
-                    responder: nonces.responder,
-                },
-                secret: secret.as_deref().map(Vec::as_slice),
-                begun_by: Role::Responder,
-                outbound_use: OutboundUse::Wait,
+        let agreement = Agreement {
+            suite: chosen.suite,
+            inbound_spi: spi,
+            outbound_spi,
+            traffic: Traffic {
+                local: local.clone(),
+                remote: remote.clone(),
             },
-        );
-        let child = match installed {
-            Ok(child) => child,
-            Err(error) => {
-                context.host.free_esp_spi(spi);
-                return Err(error);
+            lane: 0,
+            nonces: Nonces {
+                initiator: nonces.initiator,
+                responder: nonces.responder,
+            },
+            secret: secret.as_deref().map(Vec::as_slice),
+            additional_secrets: &[],
+            begun_by: Role::Responder,
+            outbound_use: OutboundUse::Wait,
+        };
+        let made = if chosen.suite.additional.is_empty() {
+            match Child::install(context, parent, agreement) {
+                Ok(child) => Made::Child(child),
+                Err(error) => {
+                    context.host.free_esp_spi(spi);
+                    return Err(error);
+                }
             }
+        } else {
+            Made::Unfinished(Box::new(UnfinishedChild::new(&agreement)))
         };
         let mut payloads = vec![Payload::Sa(vec![Proposal {
             spi: spi.to_be_bytes().to_vec(),
@@ -123,7 +133,7 @@ impl ChildRequest {
         }
         payloads.push(Payload::TsInitiator(selector::encode(&remote)));
         payloads.push(Payload::TsResponder(selector::encode(&local)));
-        Ok((child, payloads))
+        Ok((made, payloads))
     }
 
     /// Tells the connection's status why the request was refused.

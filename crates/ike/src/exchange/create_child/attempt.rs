@@ -7,11 +7,12 @@ use zeroize::Zeroizing;
 
 use super::refusal::{Asked, ChildRefused, Refused};
 use super::usable_spi;
-use crate::algorithm::{EspSuite, group_id};
+use crate::algorithm::{AdditionalKeyExchanges, EspSuite, group_id};
 use crate::channel::Role;
 use crate::child::{Agreement, Child, Parent};
 use crate::error::{IkeError, Violation};
 use crate::event::{ChildId, OutboundUse};
+use crate::exchange::followup_ke::Followup;
 use crate::host::{Context, Host};
 use crate::keys::Nonces;
 use crate::nearest::describe_kind;
@@ -32,12 +33,13 @@ pub(crate) struct ChildAttempt {
     pub(super) rounds: u32,
     /// What the peer did with the same child meanwhile.
     pub(super) collision: Option<Collision>,
+    pub(super) followup: Followup,
 }
 
 /// The peer replaced the child that we are replacing.
 pub(super) struct Collision {
-    /// Its new child.
-    pub(super) child: ChildId,
+    /// Its new child; none if its key exchanges are not all done.
+    pub(super) child: Option<ChildId>,
     /// The lower nonce of its exchange.
     pub(super) nonce_min: Vec<u8>,
 }
@@ -77,6 +79,7 @@ impl ChildAttempt {
             },
             rounds: 0,
             collision: None,
+            followup: Followup::default(),
         })
     }
 
@@ -141,6 +144,17 @@ impl ChildAttempt {
         payloads
     }
 
+    /// The additional key exchanges that an answer agrees on.
+    pub(super) fn additional(&self, parts: &Parts) -> AdditionalKeyExchanges {
+        choose_esp(
+            &self.proposals,
+            parts.sa.as_deref().unwrap_or_default(),
+            KeyExchange::Negotiated,
+            self.extended_sequence_numbers,
+        )
+        .map_or_else(AdditionalKeyExchanges::default, |chosen| chosen.suite.additional)
+    }
+
     /// Takes the answer. `children` are those that the IKE SA has.
     pub(crate) fn accept(
         self,
@@ -181,6 +195,7 @@ impl ChildAttempt {
                             responder: nonces.responder,
                         },
                         secret: checked.secret.as_deref().map(Vec::as_slice),
+                        additional_secrets: self.followup.secrets().unwrap_or_default(),
                         begun_by: Role::Initiator,
                         outbound_use: match &self.collision {
                             Some(collision) if is_lower(nonces, &collision.nonce_min) => OutboundUse::Wait,
@@ -230,6 +245,9 @@ impl ChildAttempt {
             }
             (Some(_), Some(_) | None) => return Err(beyond),
         };
+        if chosen.suite.additional.is_empty() != self.followup.secrets().is_none() {
+            return Err(beyond);
+        }
         let traffic = Traffic {
             local: selector::decode(ts_initiator),
             remote: selector::decode(ts_responder),

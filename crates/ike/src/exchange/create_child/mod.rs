@@ -10,7 +10,7 @@ use std::time::Duration;
 use isthmus_types::DhGroup;
 use isthmus_wire::ike::{NotifyPayload, NotifyType, Payload, PayloadType};
 
-pub(crate) use self::answer::ChildRequest;
+pub(crate) use self::answer::{ChildRequest, Made};
 use self::attempt::Collision;
 pub(crate) use self::attempt::{ChildAttempt, is_lower};
 use self::refusal::{Asked, ChildRefused, Refused};
@@ -18,6 +18,7 @@ use crate::child::{Child, ChildPhase, Parent};
 use crate::error::{IkeError, Refusal, Violation};
 use crate::event::ChildId;
 use crate::evidence;
+use crate::exchange::followup_ke::{Awaited, Turn, Unfinished};
 use crate::exchange::ike_sa_init::suggested_group;
 use crate::exchange::request;
 use crate::finding::Layer;
@@ -80,6 +81,16 @@ pub(crate) fn respond(
         Some(notify) => Some(replaceable(established, notify)?),
         None => None,
     };
+    if let Some(Exchange::CreateChild(attempt)) = established
+        .outstanding
+        .as_ref()
+        .map(|outstanding| &outstanding.exchange)
+        && attempt.followup.has_begun()
+        && attempt.replaces == replaced
+    {
+        // Ours has won already, as far as we know (RFC 9370 section 2.2.4).
+        return Err(IkeError::Refused(Refusal::Temporary));
+    }
     if established.children.len() >= MAX_CHILDREN {
         return Err(IkeError::Refused(Refusal::NoAdditionalSas));
     }
@@ -103,15 +114,42 @@ pub(crate) fn respond(
         derive: &established.derive,
         path: &sa.path,
     };
-    let (child, payloads) = asked
+    let (made, mut payloads) = asked
         .answer(context, &parent, &nonces, &established.children)
         .inspect_err(|error| asked.report(context, error))?;
-    if let Some(replaced) = replaced {
-        if let (Some(old), Some(connection)) = (established.child_mut(replaced), &mut context.connection) {
-            let age = context.now.saturating_duration_since(old.installed_at);
-            evidence::on_peers_end(connection, Layer::Esp, age);
+    match made {
+        Made::Child(child) => add(context, established, child, replaced),
+        Made::Unfinished(mut child) => {
+            if let Some(replaced) = replaced {
+                note_collision(established, replaced, None, child.nonce_min());
+            }
+            child.replaces = replaced;
+            let methods = child.suite.additional;
+            let (awaited, link) = Awaited::new(context, methods, Unfinished::Child(child));
+            established.awaited = Some(awaited);
+            payloads.push(link);
         }
-        note_replacement(context, established, replaced, &child);
+    }
+    Ok(payloads)
+}
+
+/// Adds a child that the peer asked for.
+pub(crate) fn add(
+    context: &mut Context<'_>,
+    established: &mut Established,
+    child: Child,
+    replaced: Option<ChildId>,
+) {
+    if let Some(old) = replaced.and_then(|id| established.child_mut(id))
+        && let Some(connection) = &mut context.connection
+    {
+        let age = context.now.saturating_duration_since(old.installed_at);
+        evidence::on_peers_end(connection, Layer::Esp, age);
+    }
+    if let Some(replaced) = replaced
+        && !note_collision(established, replaced, Some(child.id), child.nonce_min.clone())
+    {
+        await_removal(context, established, replaced);
     }
     established.children.push(child);
     established.wants.child = false;
@@ -120,7 +158,6 @@ pub(crate) fn respond(
         connection.forget_complaint();
         evidence::on_own_exchange(connection);
     }
-    Ok(payloads)
 }
 
 /// The child that a REKEY_SA notify names, if it may be replaced now.
@@ -139,20 +176,23 @@ fn replaceable(established: &Established, notify: &NotifyPayload) -> Result<Chil
     }
 }
 
-fn note_replacement(context: &Context<'_>, established: &mut Established, replaced: ChildId, new: &Child) {
+/// Whether we are replacing the same child; then our attempt knows.
+fn note_collision(
+    established: &mut Established,
+    replaced: ChildId,
+    child: Option<ChildId>,
+    nonce_min: Vec<u8>,
+) -> bool {
     if let Some(Exchange::CreateChild(attempt)) = established
         .outstanding
         .as_mut()
         .map(|outstanding| &mut outstanding.exchange)
         && attempt.replaces == Some(replaced)
     {
-        attempt.collision = Some(Collision {
-            child: new.id,
-            nonce_min: new.nonce_min.clone(),
-        });
-        return;
+        attempt.collision = Some(Collision { child, nonce_min });
+        return true;
     }
-    await_removal(context, established, replaced);
+    false
 }
 
 fn await_removal(context: &Context<'_>, established: &mut Established, child: ChildId) {
@@ -167,8 +207,8 @@ pub(crate) fn on_response(
     context: &mut Context<'_>,
     sa: &mut IkeSa,
     established: &mut Established,
-    attempt: Box<ChildAttempt>,
-    mut parts: Parts,
+    mut attempt: Box<ChildAttempt>,
+    parts: Parts,
 ) -> Result<(), IkeError> {
     if established.phase == Phase::Closing {
         // The peer's child goes with the IKE SA.
@@ -178,6 +218,28 @@ pub(crate) fn on_response(
     if let Some(group) = retry_group(&attempt, &parts) {
         return retry(context, sa, established, *attempt, group);
     }
+    let methods = attempt.additional(&parts);
+    if !methods.is_empty() && loses_quietly(context, established, &attempt, &parts) {
+        attempt.abandon(context.host);
+        return Ok(());
+    }
+    let mut parts = match attempt.followup.advance(methods, parts) {
+        Ok(Turn::Answer(parts)) => *parts,
+        Ok(Turn::Ask(payloads)) => {
+            let exchange = Exchange::CreateChild(attempt);
+            return request::send_followup(context, sa, established, exchange, &payloads);
+        }
+        Err(error) => {
+            let refused = ChildRefused {
+                why: Refused::ByUs(error),
+                installed_at_peer: None,
+            };
+            let asked = attempt.asked(&established.children);
+            let (spi, replaces) = (attempt.spi, attempt.replaces);
+            give_up(context, established, &refused, spi, replaces, None, &asked);
+            return Ok(());
+        }
+    };
     let nonce_initiator = attempt.nonce.clone();
     let nonce_responder = parts.nonce.take().unwrap_or_default();
     let nonces = Nonces {
@@ -214,17 +276,33 @@ pub(crate) fn on_response(
     };
     match result {
         Ok(child) => settle(context, established, child, replaces, collision),
-        Err(refused) => give_up(
-            context,
-            established,
-            &refused,
-            spi,
-            replaces,
-            collision.is_some(),
-            &asked,
-        ),
+        Err(refused) => give_up(context, established, &refused, spi, replaces, collision, &asked),
     }
     Ok(())
+}
+
+/// Whether the peer replaces the same child and its exchange wins: then ours ends before its child comes into being. If
+/// ours wins, the peer does not go on with its own.
+fn loses_quietly(
+    context: &mut Context<'_>,
+    established: &mut Established,
+    attempt: &ChildAttempt,
+    parts: &Parts,
+) -> bool {
+    let (Some(collision), Some(nonce_responder)) = (&attempt.collision, &parts.nonce) else {
+        return false;
+    };
+    let nonces = Nonces {
+        initiator: &attempt.nonce,
+        responder: nonce_responder,
+    };
+    let loses = is_lower(&nonces, &collision.nonce_min);
+    if !loses {
+        established.forget_awaited(context.host);
+    } else if let (Some(old), Some(_)) = (attempt.replaces, collision.child) {
+        await_removal(context, established, old);
+    }
+    loses
 }
 
 /// Decides which children stay after our exchange made `new`. `collision` names the peer's child for the same old
@@ -234,19 +312,23 @@ fn settle(
     established: &mut Established,
     mut new: Child,
     replaces: Option<ChildId>,
-    collision: Option<(ChildId, bool)>,
+    collision: Option<(Option<ChildId>, bool)>,
 ) {
     match (replaces, collision) {
-        (Some(old), Some((_, true))) => {
+        (Some(old), Some((theirs, true))) => {
             new.phase = ChildPhase::Condemned;
-            await_removal(context, established, old);
+            if theirs.is_some() {
+                await_removal(context, established, old);
+            }
         }
         (Some(old), other) => {
             if let Some(old) = established.child_mut(old) {
                 old.phase = ChildPhase::Condemned;
             }
-            if let Some((theirs, _)) = other {
-                await_removal(context, established, theirs);
+            match other {
+                Some((Some(theirs), _)) => await_removal(context, established, theirs),
+                Some((None, _)) => established.forget_awaited(context.host),
+                None => {}
             }
         }
         (None, _) => {}
@@ -265,7 +347,7 @@ fn give_up(
     refused: &ChildRefused,
     spi: u32,
     replaces: Option<ChildId>,
-    collided: bool,
+    collision: Option<(Option<ChildId>, bool)>,
     asked: &Asked,
 ) {
     match refused.installed_at_peer {
@@ -276,7 +358,7 @@ fn give_up(
         Refused::ByPeer(notify) => Some(*notify),
         Refused::ByUs(_) => None,
     };
-    if collided {
+    if let Some((Some(_), _)) = collision {
         // The peer's child takes the place.
         if let Some(old) = replaces {
             await_removal(context, established, old);
@@ -285,8 +367,10 @@ fn give_up(
     }
     match (replaces, notify) {
         (Some(old), Some(NotifyType::CHILD_SA_NOT_FOUND)) => established.bury(context, old, GRACE),
-        (Some(old), Some(NotifyType::TEMPORARY_FAILURE)) => postpone(context, established, old),
-        (None, Some(NotifyType::TEMPORARY_FAILURE)) => {
+        (Some(old), Some(NotifyType::TEMPORARY_FAILURE | NotifyType::STATE_NOT_FOUND)) => {
+            postpone(context, established, old);
+        }
+        (None, Some(NotifyType::TEMPORARY_FAILURE | NotifyType::STATE_NOT_FOUND)) => {
             if let Some(connection) = &mut context.connection {
                 connection.child_pause.after_failure(context.host, context.now);
             }
