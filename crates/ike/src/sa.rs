@@ -114,7 +114,8 @@ pub(crate) struct AuthSent {
     pub(crate) init_response: Vec<u8>,
     /// What of the exchanges since enters AUTH.
     pub(crate) intermediate: Vec<u8>,
-    pub(crate) child: ChildAttempt,
+    /// None if it comes with an exchange of its own.
+    pub(crate) child: Option<ChildAttempt>,
     pub(crate) retransmission: Retransmission,
 }
 

@@ -15,7 +15,7 @@ use crate::error::{AuthenticationFailure, IkeError};
 use crate::evidence;
 use crate::exchange::create_child::{ChildAttempt, ChildRequest, Made};
 use crate::exchange::intermediate::Transcript;
-use crate::exchange::{Datagram, request};
+use crate::exchange::{Datagram, create_child, request};
 use crate::host::{Context, Followup};
 use crate::keys::{IkeKeys, Nonces};
 use crate::negotiate::KeyExchange;
@@ -38,6 +38,8 @@ pub(crate) struct Handshake {
     /// Additional key exchanges that are done.
     pub(crate) additional_done: usize,
     pub(crate) transcript: Transcript,
+    /// The first child comes with an exchange of its own (RFC 6023).
+    pub(crate) childless: bool,
 }
 
 /// Sends IKE_AUTH.
@@ -46,7 +48,11 @@ pub(crate) fn start(
     sa: &mut IkeSa,
     mut handshake: Handshake,
 ) -> Result<State, IkeError> {
-    let child = ChildAttempt::first(context)?;
+    let child = if handshake.childless {
+        None
+    } else {
+        Some(ChildAttempt::first(context)?)
+    };
     let connection = context
         .connection
         .as_deref_mut()
@@ -79,7 +85,9 @@ pub(crate) fn start(
             Vec::new(),
         )));
     }
-    payloads.extend(child.payloads(KeyExchange::Absent));
+    if let Some(child) = &child {
+        payloads.extend(child.payloads(KeyExchange::Absent));
+    }
     let (message_id, bytes) = handshake.channel.request(ExchangeType::IKE_AUTH, &payloads)?;
     let retransmission = sa.send_request(context, bytes);
     Ok(State::AuthSent(Box::new(AuthSent {
@@ -121,7 +129,9 @@ pub(crate) fn on_response(
         Ok(parts) => establish_as_initiator(context, sa, *auth, parts),
         Err(error) => {
             let told = error == IkeError::Authentication(AuthenticationFailure::ToldByPeer);
-            auth.child.abandon(context.host);
+            if let Some(child) = &auth.child {
+                child.abandon(context.host);
+            }
             evidence::auth_failed(context, &error, None);
             if let Some(connection) = &mut context.connection {
                 connection.ike_pause.after_failure(context.host, context.now);
@@ -304,11 +314,11 @@ fn establish_as_initiator(context: &mut Context<'_>, sa: &mut IkeSa, auth: AuthS
         derive: &auth.keys.derive,
         path: &sa.path,
     };
-    let spi = auth.child.spi;
-    let asked = auth.child.asked(&[]);
-    let child = auth
-        .child
-        .accept(context, &parent, &mut parts, &nonces, KeyExchange::Absent, &[]);
+    let child = auth.child.map(|child| {
+        let (spi, asked) = (child.spi, child.asked(&[]));
+        let made = child.accept(context, &parent, &mut parts, &nonces, KeyExchange::Absent, &[]);
+        made.map_err(|refused| Box::new((refused, spi, asked)))
+    });
     let mut established = established(
         auth.channel,
         auth.suite,
@@ -322,13 +332,16 @@ fn establish_as_initiator(context: &mut Context<'_>, sa: &mut IkeSa, auth: AuthS
     }
     evidence::on_established(context, sa, &established.suite, Role::Initiator);
     match child {
-        Ok(child) => {
+        None => {}
+        Some(Ok(mut child)) => {
+            create_child::verify_forward_secrecy(context, &mut child, Role::Initiator);
             established.children.push(child);
             if let Some(connection) = &mut context.connection {
                 connection.child_pause.reset();
             }
         }
-        Err(refused) => {
+        Some(Err(refused)) => {
+            let (refused, spi, asked) = *refused;
             // What the responder may have installed cannot be used: it goes with the next request.
             refused.report(context, &asked);
             context.host.free_esp_spi(spi);
@@ -389,7 +402,12 @@ fn establish_as_responder(
             before: init.begun_at,
         });
     }
-    let child = answer_child(context, sa, &init, &nonces, &mut parts);
+    let childless = parts.sa.is_none() && parts.ts_initiator.is_none() && parts.ts_responder.is_none();
+    let child = if childless {
+        None
+    } else {
+        Some(answer_child(context, sa, &init, &nonces, &mut parts))
+    };
     let mut established = established(
         init.channel,
         init.suite,
@@ -401,20 +419,18 @@ fn establish_as_responder(
     evidence::on_established(context, sa, &established.suite, Role::Responder);
     evidence::mode(context, &parts);
     match child {
-        Ok((child, answer)) => {
+        None => wait_for_child(context),
+        Some(Ok((mut child, answer))) => {
+            create_child::verify_forward_secrecy(context, &mut child, Role::Responder);
             established.children.push(child);
             payloads.extend(answer);
             if let Some(connection) = &mut context.connection {
                 connection.child_pause.reset();
             }
         }
-        Err(error) => {
+        Some(Err(error)) => {
             payloads.extend(error.notify().map(Payload::Notify));
-            if let Some(connection) = &mut context.connection {
-                connection
-                    .child_pause
-                    .at_least(std::time::Duration::from_secs(2), context.now);
-            }
+            wait_for_child(context);
         }
     }
     sa.timers.clear(Timer::HalfOpen);
@@ -428,6 +444,15 @@ fn establish_as_responder(
             sa.state = State::Established(Box::new(established));
         }
         Err(_) => established.die(context, sa, std::time::Duration::ZERO),
+    }
+}
+
+/// The initiator may make a child with an exchange of its own; otherwise we do.
+fn wait_for_child(context: &mut Context<'_>) {
+    if let Some(connection) = &mut context.connection {
+        connection
+            .child_pause
+            .at_least(std::time::Duration::from_secs(2), context.now);
     }
 }
 

@@ -190,6 +190,10 @@ pub(crate) fn respond(
     payloads.extend(extensions.notifies());
     let accepts = Accepts::read(&parts.notifies);
     payloads.extend(accepts.answer(candidates));
+    payloads.push(Payload::Notify(NotifyPayload::new(
+        NotifyType::CHILDLESS_IKEV2_SUPPORTED,
+        Vec::new(),
+    )));
     let (nat, response) = answer(host, datagram, &parts.notifies, spis, forced, payloads);
     let nonces = Nonces {
         initiator: &nonce_initiator,
@@ -443,6 +447,15 @@ fn accept(
     context.host.tell_keys(spis, suite.cipher, &keys);
     let mut channel = Channel::new(Role::Initiator, spis, &suite, &keys, 1)?;
     let extensions = init.extensions.agreed(&parts.notifies);
+    let can_be_childless = parts
+        .notifies
+        .iter()
+        .any(|notify| notify.notify_type == NotifyType::CHILDLESS_IKEV2_SUPPORTED);
+    let childless = can_be_childless
+        && context
+            .connection
+            .as_ref()
+            .is_some_and(|connection| connection.config.options.childless);
     if !suite.additional.is_empty() && !extensions.intermediate {
         return Err(IkeError::Violation(Violation::BeyondRequest));
     }
@@ -472,6 +485,7 @@ fn accept(
             accepts: Accepts::read(&parts.notifies),
             additional_done: 0,
             transcript: Transcript::default(),
+            childless,
         },
     )
 }

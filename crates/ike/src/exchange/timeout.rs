@@ -59,7 +59,9 @@ fn on_handshake(context: &mut Context<'_>, sa: &mut IkeSa, timer: Timer) {
                 if again(context, sa, &mut auth.retransmission) {
                     sa.state = State::AuthSent(auth);
                 } else {
-                    auth.child.abandon(context.host);
+                    if let Some(child) = &auth.child {
+                        child.abandon(context.host);
+                    }
                     let to = Unanswered::Authentication {
                         bytes: auth.retransmission.longest(),
                     };

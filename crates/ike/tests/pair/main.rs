@@ -5,6 +5,7 @@ mod certificate;
 mod configuration;
 mod establish;
 mod faults;
+mod forward_secrecy;
 mod fragments;
 mod hostile;
 mod hybrid;

@@ -14,6 +14,7 @@ pub(crate) use self::answer::{ChildRequest, Made};
 use self::attempt::Collision;
 pub(crate) use self::attempt::{ChildAttempt, is_lower};
 use self::refusal::{Asked, ChildRefused, Refused};
+use crate::channel::Role;
 use crate::child::{Child, ChildPhase, Parent};
 use crate::error::{IkeError, Refusal, Violation};
 use crate::event::ChildId;
@@ -382,7 +383,7 @@ fn give_up(
         }
         (Some(old), _) => {
             refused.report(context, asked);
-            postpone(context, established, old);
+            postpone_refused(context, established, old);
         }
         (None, _) => refused.report(context, asked),
     }
@@ -390,12 +391,56 @@ fn give_up(
 
 /// Tries to replace a child again after a few seconds.
 fn postpone(context: &mut Context<'_>, established: &mut Established, child: ChildId) {
-    let again = context.now + Duration::from_secs(1) + context.host.random_below(Duration::from_secs(2));
+    let pause = Duration::from_secs(1) + context.host.random_below(Duration::from_secs(2));
+    postpone_for(context, established, child, pause);
+}
+
+/// Tries to replace a child again after a refusal that will not pass by itself: the sooner the less time is left.
+fn postpone_refused(context: &mut Context<'_>, established: &mut Established, id: ChildId) {
+    let left = established.child_mut(id).map_or(Duration::ZERO, |child| {
+        child.expire_at.saturating_duration_since(context.now)
+    });
+    let age = established.child_mut(id).map_or(Duration::ZERO, |child| {
+        context.now.saturating_duration_since(child.installed_at)
+    });
+    if age < left {
+        postpone_for(context, established, id, left / 2);
+    } else {
+        postpone(context, established, id);
+    }
+}
+
+fn postpone_for(context: &Context<'_>, established: &mut Established, child: ChildId, pause: Duration) {
+    let again = context.now + pause;
     if let Some(child) = established.child_mut(child)
         && child.phase == ChildPhase::Outdated
     {
         child.phase = ChildPhase::Live;
         child.rekey_at = Some(again);
+    }
+}
+
+/// Has a first child without a key exchange of its own replaced soon, if the connection wants to see at once that the
+/// ends agree on forward secrecy. The initiator goes first.
+pub(crate) fn verify_forward_secrecy(context: &mut Context<'_>, child: &mut Child, role: Role) {
+    let wanted = context.connection.as_ref().is_some_and(|connection| {
+        let config = &connection.config;
+        config.options.verify_pfs
+            && config
+                .esp_proposals
+                .iter()
+                .any(|proposal| !proposal.pfs.is_empty())
+    });
+    if !wanted || child.suite.pfs.is_some() {
+        return;
+    }
+    match role {
+        Role::Initiator => child.phase = ChildPhase::Outdated,
+        Role::Responder => {
+            let soon =
+                context.now + Duration::from_secs(3) + context.host.random_below(Duration::from_secs(2));
+            child.rekey_at = child.rekey_at.map(|at| at.min(soon));
+        }
     }
 }
 
