@@ -1,6 +1,6 @@
 //! The way of a datagram: to its IKE SA, or to a new handshake.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use isthmus_types::VpnConnectionId;
@@ -24,10 +24,12 @@ use crate::status::DownReason;
 
 /// From this many handshakes of others on, each new one needs a cookie.
 const COOKIE_THRESHOLD: usize = 32;
-/// The same for handshakes from one address.
-const COOKIE_THRESHOLD_PER_ADDRESS: usize = 8;
+/// The same for handshakes from one prefix: see [`prefix`].
+const COOKIE_THRESHOLD_PER_PREFIX: usize = 8;
 /// At this many handshakes of others no more are accepted, cookie or not.
 const MAX_HALF_OPEN: usize = 512;
+/// The same for one prefix: those who own one leave room to others.
+const MAX_HALF_OPEN_PER_PREFIX: usize = 128;
 /// Longer first messages are not read: each is kept until the handshake is over.
 const MAX_FIRST_MESSAGE_LEN: usize = 3072;
 
@@ -258,12 +260,12 @@ impl Endpoint {
         let (mut all, mut same) = (0, 0);
         for sa in half_open {
             all += 1;
-            same += usize::from(sa.path.remote.ip() == datagram.remote.ip());
+            same += usize::from(prefix(sa.path.remote.ip()) == prefix(datagram.remote.ip()));
         }
-        if all >= MAX_HALF_OPEN {
+        if all >= MAX_HALF_OPEN || same >= MAX_HALF_OPEN_PER_PREFIX {
             return false;
         }
-        if all < COOKIE_THRESHOLD && same < COOKIE_THRESHOLD_PER_ADDRESS {
+        if all < COOKIE_THRESHOLD && same < COOKIE_THRESHOLD_PER_PREFIX {
             return true;
         }
         let Some(nonce) = &parts.nonce else {
@@ -344,6 +346,14 @@ impl Endpoint {
         };
         let notify = NotifyPayload::new(NotifyType::INVALID_MAJOR_VERSION, Vec::new());
         ike_sa_init::refuse(&mut self.host, &datagram, notify);
+    }
+}
+
+/// What one owner has many addresses of: 24 bits of IPv4, 56 of IPv6.
+fn prefix(address: IpAddr) -> u128 {
+    match address.to_canonical() {
+        IpAddr::V4(address) => u128::from(address.to_bits() >> 8),
+        IpAddr::V6(address) => 1 << 127 | address.to_bits() >> 72,
     }
 }
 

@@ -69,9 +69,21 @@ fn on_request(
         Some(awaited) => sa.timers.set(Timer::Awaited, awaited.until),
         None => sa.timers.clear(Timer::Awaited),
     }
-    let payloads = match answer {
-        Ok(payloads) => payloads,
-        Err(error) => error.notify().map(Payload::Notify).into_iter().collect(),
+    let (payloads, fate) = match answer {
+        Ok(payloads) => (payloads, fate),
+        Err(error) => {
+            let notify = error.notify();
+            // Both ends close an IKE SA on which one does not understand the other (RFC 7296 section 2.21.3).
+            let fatal = notify
+                .as_ref()
+                .is_some_and(|notify| notify.notify_type == NotifyType::INVALID_SYNTAX);
+            let fate = if fatal { Fate::Dies { grace: GRACE } } else { fate };
+            if fatal {
+                let detail = format!("the peer sent what makes no sense, the IKE SA is made anew: {error}");
+                context.complain(error.down_reason(), detail);
+            }
+            (notify.map(Payload::Notify).into_iter().collect(), fate)
+        }
     };
     let response = established.channel.respond(exchange, &payloads)?;
     context
@@ -168,6 +180,16 @@ fn on_response(
     let Some(outstanding) = established.outstanding.take() else {
         return Ok(Fate::Lives);
     };
+    let is_syntax_error = |parts: &Parts| parts.notify(NotifyType::INVALID_SYNTAX).is_some();
+    if parts.as_ref().is_ok_and(is_syntax_error) {
+        // The peer has closed the IKE SA (RFC 7296 section 2.21.3).
+        established.outstanding = Some(outstanding);
+        context.complain(
+            DownReason::Internal,
+            "the peer did not understand a request of ours, the IKE SA is made anew".into(),
+        );
+        return Ok(Fate::Dies { grace: GRACE });
+    }
     // An authenticated answer that makes no sense is as good as an empty one: each exchange finds out what it misses.
     let parts = parts.unwrap_or_default();
     match outstanding.exchange {
@@ -180,13 +202,7 @@ fn on_response(
             }
         }
         Exchange::DeleteIke => return Ok(Fate::Dies { grace: GRACE }),
-        Exchange::Probe => {
-            if parts.notify(NotifyType::INVALID_SYNTAX).is_some() {
-                return Ok(Fate::Dies {
-                    grace: Duration::ZERO,
-                });
-            }
-        }
+        Exchange::Probe => {}
         Exchange::RekeyIke(attempt) => {
             rekey_ike::on_response(context, sa, established, attempt, parts)?;
         }

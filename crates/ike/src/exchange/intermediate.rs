@@ -12,7 +12,7 @@ use crate::channel::Opened;
 use crate::error::{IkeError, Violation};
 use crate::exchange::ike_auth::{self, Handshake};
 use crate::exchange::{Datagram, give_up_attempt};
-use crate::host::Context;
+use crate::host::{Context, Host};
 use crate::keys::{IkeKeys, Nonces, SpiPair, ike_keys, rekey_seed};
 use crate::parts::{Parts, required};
 use crate::sa::{IkeSa, InitAnswered, IntermediateSent, State};
@@ -91,7 +91,7 @@ pub(crate) fn on_response(
     sa.timers.clear(Timer::Retransmit);
     let spis = sa.spis();
     let next = opened
-        .and_then(|opened| accept(*sent, spis, opened))
+        .and_then(|opened| accept(context.host, *sent, spis, opened))
         .and_then(|handshake| proceed(context, sa, handshake));
     match next {
         Ok(state) => sa.state = state,
@@ -102,7 +102,12 @@ pub(crate) fn on_response(
     }
 }
 
-fn accept(sent: IntermediateSent, spis: SpiPair, opened: Opened) -> Result<Handshake, IkeError> {
+fn accept(
+    host: &mut Host,
+    sent: IntermediateSent,
+    spis: SpiPair,
+    opened: Opened,
+) -> Result<Handshake, IkeError> {
     let IntermediateSent {
         mut handshake,
         key,
@@ -126,6 +131,7 @@ fn accept(sent: IntermediateSent, spis: SpiPair, opened: Opened) -> Result<Hands
         responder: &handshake.nonce_responder,
     };
     handshake.keys = next_keys(&suite, &handshake.keys, &nonces, spis, &secret)?;
+    host.tell_keys(spis, suite.cipher, &handshake.keys);
     handshake.channel.change_keys(&suite, &handshake.keys)?;
     handshake.additional_done += 1;
     Ok(handshake)
@@ -154,6 +160,7 @@ pub(crate) fn respond(
                     responder: &init.nonce_responder,
                 };
                 init.keys = next_keys(&suite, &init.keys, &nonces, spis, &secret)?;
+                context.host.tell_keys(spis, suite.cipher, &init.keys);
                 init.channel.change_keys(&suite, &init.keys)?;
                 init.additional_done += 1;
                 Ok((message, State::InitAnswered(init)))

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use isthmus_ike::{Endpoint, EstablishMode};
 use isthmus_simnet::{Link, Pair, Side};
+use isthmus_types::DhGroup;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
@@ -133,6 +134,24 @@ fn a_flood_of_first_messages_meets_cookies_and_leaves_nothing() {
     assert!(pair.run_until(Duration::from_millis(100), Pair::is_up));
     pair.run_for(LONG);
     assert!(pair.is_settled(), "{:?}", pair.discord());
+}
+
+#[test]
+fn a_peer_gets_in_that_must_bring_a_cookie_and_change_its_group() {
+    for number in 0..12 {
+        let mut pair = Pair::new(1, Link::clean());
+        let mut right = Pair::config(Side::Right);
+        right.establish = EstablishMode::PeerOnly;
+        let mut left = Pair::config(Side::Left);
+        left.ike_proposals[0].dh = vec![DhGroup::Ecp256, DhGroup::X25519];
+        pair.upsert(Side::Right, right);
+        flood(&mut pair, 100, remote(Side::Right));
+        pair.link.lose_number = Some(pair.sent + number);
+        pair.upsert(Side::Left, left);
+        assert!(pair.run_until(LONG, Pair::is_up), "without {number}");
+        pair.run_for(LONG);
+        assert!(pair.is_settled(), "without {number}: {:?}", pair.discord());
+    }
 }
 
 #[test]

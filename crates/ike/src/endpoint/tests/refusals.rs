@@ -185,25 +185,114 @@ fn children_are_bounded_and_the_peer_is_told() {
 
 #[test]
 fn reserved_and_doubled_spis_are_refused() {
-    let mut ends = Ends::established();
-    let doubled = only_established(&mut ends.left).children[0].inbound_spi;
-    for spi in [0, 1, 255, doubled] {
-        let answer = ends.ask(ExchangeType::CREATE_CHILD_SA, &child_request(spi));
-        assert_eq!(notify_types(&answer), [NotifyType::INVALID_SYNTAX], "{spi}");
+    for spi in [Some(0), Some(1), Some(255), None] {
+        let mut ends = Ends::established();
+        let doubled = only_established(&mut ends.left).children[0].inbound_spi;
+        installed(&mut ends.right);
+        let request = child_request(spi.unwrap_or(doubled));
+        let answer = ends.ask(ExchangeType::CREATE_CHILD_SA, &request);
+        assert_eq!(notify_types(&answer), [NotifyType::INVALID_SYNTAX], "{spi:?}");
+        assert_eq!(installed(&mut ends.right), 0);
     }
-    assert_eq!(only_established(&mut ends.right).children.len(), 1);
 }
 
 #[test]
 fn a_request_without_a_payload_that_it_needs_is_an_error_each() {
-    let mut ends = Ends::established();
     for missing in 1..4 {
+        let mut ends = Ends::established();
         let mut payloads = child_request(0x4000);
         payloads.remove(missing);
         let answer = ends.ask(ExchangeType::CREATE_CHILD_SA, &payloads);
         assert_eq!(notify_types(&answer), [NotifyType::INVALID_SYNTAX], "{missing}");
+        // Whoever does not understand the other closes.
+        assert!(ends.right.is_idle(), "{missing}");
     }
-    assert_eq!(only_established(&mut ends.right).children.len(), 1);
+}
+
+#[test]
+fn an_ike_sa_whose_request_was_not_understood_is_closed_and_made_anew() {
+    let mut ends = Ends::established();
+    let child = only_established(&mut ends.left).children[0].id;
+    ends.left.rekey_child(child, ends.now);
+    let request = ends.left.poll_transmit().unwrap().payload;
+    let message = Message::decode(&request).unwrap();
+    let right = &mut only_established(&mut ends.right).channel;
+    assert!(matches!(
+        right.receive(&request, &message, ends.now),
+        crate::channel::Received::New(_)
+    ));
+    let error = Payload::Notify(NotifyPayload::new(NotifyType::INVALID_SYNTAX, Vec::new()));
+    let answer = right.respond(ExchangeType::CREATE_CHILD_SA, &[error]).unwrap();
+    let before = only_sa(&mut ends.left).id;
+    let source = SocketAddr::new(RIGHT, IKE_PORT);
+    ends.left
+        .handle_datagram(IKE_PORT, source, &answer.0[0], ends.now);
+    ends.exchange();
+    ends.pass(Duration::from_secs(10));
+    assert_ne!(only_sa(&mut ends.left).id, before);
+    assert_eq!(ends.left.state(connection()), Some(ConnectionState::Up));
+}
+
+#[test]
+fn requests_beyond_the_window_wait_whatever_window_the_peer_announces() {
+    let mut ends = Ends::established();
+    let window = Payload::Notify(NotifyPayload::new(NotifyType::SET_WINDOW_SIZE, vec![0, 0, 0, 9]));
+    assert_eq!(ends.ask(ExchangeType::INFORMATIONAL, &[window]), []);
+    let left = &mut only_established(&mut ends.left).channel;
+    let (_, first) = left.request(ExchangeType::INFORMATIONAL, &[]).unwrap();
+    let (_, second) = left.request(ExchangeType::INFORMATIONAL, &[]).unwrap();
+    assert_eq!(ends.answer_to(&second.0[0]), None);
+    let answer = ends.answer_to(&first.0[0]).expect("an answer");
+    assert!(ends.answer_to(&second.0[0]).is_some());
+    // Only the last answer is kept.
+    assert_eq!(ends.answer_to(&first.0[0]), None);
+    assert!(!answer.is_empty());
+}
+
+#[test]
+fn a_redirect_is_not_followed() {
+    let mut ends = Ends::new();
+    ends.left.upsert_connection(config(LEFT), ends.now);
+    let first = ends.left.poll_transmit().unwrap().payload;
+    let header = Message::decode(&first).unwrap().header;
+    // REDIRECT to an IPv4 address (RFC 5685 section 5).
+    let redirect = Payload::Notify(NotifyPayload::new(NotifyType(16407), vec![1, 4, 203, 0, 113, 9]));
+    let header = isthmus_wire::ike::IkeHeader {
+        flags: isthmus_wire::ike::IkeFlags::RESPONSE,
+        ..header
+    };
+    let answer = isthmus_wire::ike::encode_message(header, &[redirect]);
+    let source = SocketAddr::new(RIGHT, IKE_PORT);
+    ends.left.handle_datagram(IKE_PORT, source, &answer, ends.now);
+    assert!(ends.left.poll_transmit().is_none());
+    // The real answer still counts.
+    ends.right.upsert_connection(config(RIGHT), ends.now);
+    ends.pass(Duration::from_secs(2));
+    assert_eq!(ends.left.state(connection()), Some(ConnectionState::Up));
+}
+
+#[test]
+fn a_minor_version_is_passed_over_and_a_major_one_is_told_ours() {
+    let mut ends = Ends::new();
+    ends.right.upsert_connection(config(RIGHT), ends.now);
+    ends.left.upsert_connection(config(LEFT), ends.now);
+    let first = ends.left.poll_transmit().unwrap().payload;
+    let mut minor = first.clone();
+    minor[17] = 0x2f;
+    let answer = ends.answer_to(&minor).expect("an answer");
+    assert!(
+        Parts::sort(Message::decode(&answer).unwrap().payloads)
+            .unwrap()
+            .sa
+            .is_some()
+    );
+    let mut major = first;
+    major[17] = 0x30;
+    let answer = ends.answer_to(&major).expect("an answer");
+    assert_eq!(
+        notify_types(&Message::decode(&answer).unwrap().payloads),
+        [NotifyType::INVALID_MAJOR_VERSION]
+    );
 }
 
 #[test]
