@@ -391,7 +391,7 @@ fn a_connection_without_policies_negotiates_automatically() {
         connection.peer_identity,
         IkeIdentity::Address("198.51.100.0".parse().unwrap())
     );
-    // The largest overhead that the offer allows: AES-CBC with SHA2-512.
+    // The smallest overhead that the offer allows: an AEAD. The tunnel daemon holds SAs of other suites to less.
     assert_eq!(plan.gateways[0].mtu, 1438);
 }
 
