@@ -309,3 +309,112 @@ fn aes_gcm_with_a_short_check_value_is_the_long_one_cut() {
         assert_eq!(hex::encode(icv), tag, "{encryption}");
     }
 }
+
+/// draft-mcgrew-gcm-test-01: ESP packets. The first has a 64-bit sequence number.
+#[test]
+fn aes_gcm_matches_published_esp_packets() {
+    let suite = |encryption| CipherSuite::new(encryption, None).unwrap();
+    let material = bytes("4c80cdefbb5d10da906ac73c3613a634 2e443b68");
+    let sealer = Sealer::new(suite(Encryption::Aes128Gcm16), &keys(&material, &[])).unwrap();
+    let mut data = bytes(
+        "45000048699a000080114db7c0a80102c0a801010a9bf15638d3010000010000
+         00000000045f736970045f756470037369700963796265726369747902646b00
+         0021000101020201",
+    );
+    let mut icv = [0u8; 16];
+    let header = [0, 0, 0x43, 0x21, 0, 0, 0, 0];
+    sealer
+        .seal_extended(
+            &header,
+            0x8765_4321,
+            &bytes("4956ed7e3b244cfe"),
+            &mut data,
+            &mut icv,
+        )
+        .unwrap();
+    assert_eq!(
+        data,
+        bytes(
+            "fecf537e729d5b07dc30df528dd22b768d1b98736696a6fd348509fa13ceac34
+             cfa2436f14a3f3cf65925bf1f4a13c5d15b21e1884f5ff6247aeabb786b93bce
+             61bc17d768fd9732"
+        )
+    );
+    assert_eq!(hex::encode(icv), "459018148f6cbe722fd04796562dfdb4");
+
+    let material = bytes("feffe9928665731c6d6a8f9467308308feffe9928665731c cafebabe");
+    let sealer = Sealer::new(suite(Encryption::Aes192Gcm16), &keys(&material, &[])).unwrap();
+    let mut data = bytes(
+        "45000028a4ad4000400678800a01038f0a010612802306b8cb712602dd6bb03e
+         501016d075680001",
+    );
+    sealer
+        .seal(
+            &bytes("0000a5f80000000a"),
+            &bytes("facedbaddecaf888"),
+            &mut data,
+            &mut icv,
+        )
+        .unwrap();
+    assert_eq!(
+        data,
+        bytes(
+            "a5b1f8066029aea40e598b8122de02420938b3ab33f828e687b8858b5bfbdbd0
+             315b27452144cc77"
+        )
+    );
+    assert_eq!(hex::encode(icv), "95457b9652037f5318027b5b4cd7a636");
+}
+
+/// RFC 3602 section 4, cases 1 and 2.
+#[test]
+fn aes_cbc_matches_rfc_3602() {
+    let cases = [
+        (
+            "06a9214036b8a15b512e03d534120006",
+            "3dafba429d9eb430b422da802c9fac41",
+            "53696e676c6520626c6f636b206d7367",
+            "e353779c1079aeb82708942dbe77181a",
+        ),
+        (
+            "c286696d887c9aa0611bbb3e2025a45a",
+            "562e17996d093d28ddb3ba695a2e6f58",
+            "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
+            "d296cd94c2cccf8a3a863028b5e1dc0a7586602d253cfff91b8266bea6d61ab1",
+        ),
+    ];
+    let suite = CipherSuite::new(Encryption::Aes128Cbc, Some(Integrity::HmacSha2_256_128)).unwrap();
+    for (key, iv, plain, expected) in cases {
+        let sealer = Sealer::new(suite, &keys(&bytes(key), &[0; 32])).unwrap();
+        let mut data = bytes(plain);
+        sealer.seal(b"", &bytes(iv), &mut data, &mut [0u8; 16]).unwrap();
+        assert_eq!(hex::encode(data), expected);
+    }
+}
+
+/// RFC 4868 section 2.7.2, the first case of each: keys of the length that IPsec uses.
+#[test]
+fn truncated_sha_2_hmacs_match_rfc_4868() {
+    let cases = [
+        (
+            Integrity::HmacSha2_256_128,
+            32,
+            "198a607eb44bfbc69903a0f1cf2bbdc5",
+        ),
+        (
+            Integrity::HmacSha2_384_192,
+            48,
+            "b6a8d5636f5c6a7224f9977dcf7ee6c7fb6d0c48cbdee973",
+        ),
+        (
+            Integrity::HmacSha2_512_256,
+            64,
+            "637edc6e01dce7e6742a99451aae82df23da3e92439e590e43e761b33e910fb8",
+        ),
+    ];
+    for (integrity, length, expected) in cases {
+        let mut icv = vec![0u8; expected.len() / 2];
+        Mac::new(integrity, &vec![0x0b; length]).sign(&[b"Hi There"], &mut icv);
+        assert_eq!(hex::encode(icv), expected, "{integrity}");
+    }
+}

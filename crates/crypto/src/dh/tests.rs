@@ -108,3 +108,49 @@ fn small_exponents_in_modp_give_plain_powers_of_two() {
     assert_eq!(public[256 - 33], 1);
     assert!(public[256 - 32..].iter().all(|byte| *byte == 0));
 }
+
+#[test]
+fn larger_curves_agree_with_rfc_5903_sections_8_2_and_8_3() {
+    let cases = [
+        (
+            DhGroup::Ecp384,
+            "099f3c7034d4a2c699884d73a375a67f7624ef7c6b3c0f160647b67414dce655e35b538041e649ee3faef896783ab194",
+            "41cb0779b4bdb85d47846725fbec3c9430fab46cc8dc5060855cc9bda0aa2942e0308312916b8ed2960e4bd55a7448fc",
+            concat!(
+                "667842d7d180ac2cde6f74f37551f55755c7645c20ef73e31634fe72b4c55ee6de3ac808acb4bdb4c88732aee95f41aa",
+                "9482ed1fc0eeb9cafc4984625ccfc23f65032149e0e144ada024181535a0f38eeb9fcff3c2c947dae69b4c634573a81c",
+            ),
+            "11187331c279962d93d604243fd592cb9d0a926f422e47187521287e7156c5c4d603135569b9e9d09cf5d4a270f59746",
+        ),
+        (
+            DhGroup::Ecp521,
+            concat!(
+                "0037ade9319a89f4dabdb3ef411aaccca5123c61acab57b5393dce47608172a0",
+                "95aa85a30fe1c2952c6771d937ba9777f5957b2639bab072462f68c27a57382d4a52",
+            ),
+            concat!(
+                "0145ba99a847af43793fdd0e872e7cdfa16be30fdc780f97bccc3f078380201e",
+                "9c677d600b343757a3bdbf2a3163e4c2f869cca7458aa4a4effc311f5cb151685eb9",
+            ),
+            concat!(
+                "0015417e84dbf28c0ad3c278713349dc7df153c897a1891bd98bab4357c9ecbe",
+                "e1e3bf42e00b8e380aeae57c2d107564941885942af5a7f4601723c4195d176ced3e",
+                "017cae20b6641d2eeb695786d8c946146239d099e18e1d5a514c739d7cb4a10a",
+                "d8a788015ac405d7799dc75e7b7d5b6cf2261a6a7f1507438bf01beb6ca3926f9582",
+            ),
+            concat!(
+                "01144c7d79ae6956bc8edb8e7c787c4521cb086fa64407f97894e5e6b2d79b04",
+                "d1427e73ca4baa240a34786859810c06b3c715a3a8cc3151f2bee417996d19f3ddea",
+            ),
+        ),
+    ];
+    for (group, i, r, public, secret) in cases {
+        let key = |text: &str| curve::CurveKey::from_bytes(group, &hex::decode(text).unwrap()).unwrap();
+        let (initiator, responder) = (key(i), key(r));
+        assert_eq!(hex::encode(initiator.public().unwrap()), public, "{group}");
+        for (own, other) in [(&initiator, &responder), (&responder, &initiator)] {
+            let agreed = own.agree(&other.public().unwrap()).unwrap();
+            assert_eq!(hex::encode(&agreed), secret, "{group}");
+        }
+    }
+}
