@@ -2,6 +2,12 @@
 //!
 //! The process is this test's alone, so that whatever is found was left by it.
 
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the memory of the process is a file to it"
+)]
+
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
