@@ -184,6 +184,7 @@ mod tests {
             cipher: cipher(Encryption::Aes128Cbc, Integrity::HmacSha1_96),
             prf: Prf::HmacSha1,
             dh: DhGroup::Modp1024,
+            additional: Default::default(),
         };
 
         let seed = first_seed(suite.prf, &nonces, &secret);
@@ -212,7 +213,7 @@ mod tests {
 
         let child = |secret: Option<&[u8]>| {
             let cipher = cipher(Encryption::Aes256Cbc, Integrity::HmacSha2_256_128);
-            let keys = child_keys(suite.prf, &keys.derive, cipher, secret, &nonces).unwrap();
+            let keys = child_keys(suite.prf, &keys.derive, cipher, secret, &[], &nonces).unwrap();
             [
                 keys.from_initiator.encryption(),
                 keys.from_initiator.integrity(),
@@ -236,7 +237,7 @@ mod tests {
         );
         assert_eq!(child(Some(&new_secret)), with);
         assert_eq!(
-            *rekey_seed(suite.prf, &keys.derive, &nonces, &new_secret),
+            *rekey_seed(suite.prf, &keys.derive, &nonces, &new_secret, &[]),
             bytes("3b03bce748c96d5e8306918d2ff89b68f0648da3")
         );
     }
