@@ -165,6 +165,11 @@ impl Channel {
         Ok(())
     }
 
+    /// The id of our next request, and of the peer's next one.
+    pub(crate) const fn next_ids(&self) -> (u32, u32) {
+        (self.send_id, self.receive_id)
+    }
+
     /// Seals our next request.
     pub(crate) fn request(
         &mut self,

@@ -26,6 +26,8 @@ pub(crate) struct Child {
     /// Which of several for the same traffic.
     pub(crate) lane: u8,
     pub(crate) phase: ChildPhase,
+    /// It is of an older configuration, and goes as soon as another one carries its traffic.
+    pub(crate) stale: bool,
     /// Who began the exchange that made it.
     pub(crate) begun_by: Role,
     /// The lower nonce of that exchange.
@@ -105,7 +107,7 @@ impl Child {
         };
         let expire_after = Duration::from_secs(u64::from(connection.config.esp_lifetime_seconds.max(2)));
         let rekey_after = connection
-            .may_initiate()
+            .may_rekey()
             .then(|| rekey_after(expire_after, context.host));
         let id = context.host.new_child();
         let outbound_use = match agreement.outbound_use {
@@ -164,6 +166,7 @@ impl Child {
             traffic: agreement.traffic,
             lane: agreement.lane,
             phase: ChildPhase::Live,
+            stale: false,
             begun_by: agreement.begun_by,
             nonce_min,
             rekey_at: rekey_after.map(|after| now + after),

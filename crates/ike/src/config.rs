@@ -56,7 +56,7 @@ pub struct ConnectionConfig {
 pub enum PeerEndpoint {
     /// A fixed address.
     Address(IpAddr),
-    /// Anywhere: the peer begins, and its identity tells who it is.
+    /// Anywhere: the peer begins, and its identity tells who it is. We never begin a handshake with it.
     Anywhere,
     /// A name that the shell resolves; see [`crate::Event::ResolvePeer`].
     Name(String),
@@ -124,6 +124,8 @@ impl ConnectionConfig {
             || self.force_encapsulation != new.force_encapsulation;
         let children = self.esp_proposals != new.esp_proposals
             || self.options.extended_sequence_numbers != new.options.extended_sequence_numbers
+            || self.options.selectors != new.options.selectors
+            || self.options.parallel_child_sas != new.options.parallel_child_sas
             || self.local_cidrs != new.local_cidrs
             || self.peer_cidrs != new.peer_cidrs;
         if everything {

@@ -7,6 +7,7 @@ use isthmus_types::{IkeVersion, VpnConnectionId};
 
 use crate::auth::Method;
 use crate::config::{ConnectionConfig, DpdAction, EstablishMode, PeerEndpoint};
+use crate::demand::Demand;
 use crate::diary::Diary;
 use crate::event::{ChildId, Event};
 use crate::evidence::Tally;
@@ -17,6 +18,8 @@ use crate::status::{ConnectionState, DownReason};
 
 /// A child that only waits for a sign of the peer sends after this time without one.
 const WAIT_AT_MOST: Duration = Duration::from_secs(3);
+/// For so long we remember that we closed an IKE SA of the peer's making.
+const OVERRULED_FOR: Duration = Duration::from_secs(300);
 /// Longest pause between attempts.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 /// How long requests wait for a response if the configuration does not say.
@@ -38,6 +41,11 @@ pub(crate) struct Connection {
     /// What was found out about it and what happened to it.
     pub(crate) diary: Diary,
     pub(crate) tally: Tally,
+    pub(crate) demand: Demand,
+    /// Grows with each change that children must follow.
+    pub(crate) revision: u32,
+    /// How often the peer came again after we closed an IKE SA of its making that was one too many, and when last.
+    overruled: Option<(u32, Instant)>,
     reported: ConnectionState,
 }
 
@@ -93,6 +101,9 @@ impl Connection {
         let peer_address = fixed_address(&config);
         Self {
             method: Method::of(&config),
+            demand: Demand::new(&config),
+            revision: 0,
+            overruled: None,
             config,
             peer_address,
             outbound: Vec::new(),
@@ -116,6 +127,7 @@ impl Connection {
         {
             self.method = Method::of(&config);
         }
+        self.demand.configure(&config);
         self.config = config;
         self.wanted = true;
         self.ike_pause.reset();
@@ -137,8 +149,35 @@ impl Connection {
                 .is_none_or(|peer| peer == address.to_canonical())
     }
 
+    /// Whether we may begin a handshake. Nobody can go to a peer that may be anywhere.
     pub(crate) fn may_initiate(&self) -> bool {
+        self.may_rekey() && self.config.peer != PeerEndpoint::Anywhere
+    }
+
+    /// Whether we may make children, and replace them and the IKE SA.
+    pub(crate) fn may_rekey(&self) -> bool {
         self.config.is_active() && self.config.establish == EstablishMode::Bidirectional
+    }
+
+    /// A child was agreed on: `answered` of `asked`.
+    pub(crate) fn note_accepted(&mut self, asked: &Traffic, answered: &Traffic, more_possible: bool) {
+        self.child_pause.reset();
+        self.forget_complaint();
+        self.demand.note_accepted(asked, answered, more_possible);
+    }
+
+    /// We close an IKE SA of the peer's making that was one too many.
+    pub(crate) fn note_overruling(&mut self, now: Instant) {
+        let count = match self.overruled {
+            Some((count, at)) if now < at + OVERRULED_FOR => count,
+            Some(_) | None => 0,
+        };
+        self.overruled = Some((count.saturating_add(1), now));
+    }
+
+    /// Whether the peer makes its IKE SA again and again although we close it: then ours goes instead.
+    pub(crate) fn peer_insists(&self) -> bool {
+        self.overruled.is_some_and(|(count, _)| count >= 2)
     }
 
     /// How long our requests wait for a response.
@@ -272,7 +311,7 @@ impl Connection {
             .into_iter()
             .flatten()
             .filter(|at| *at > now);
-        waiting.chain(pauses).min()
+        waiting.chain(pauses).chain(self.demand.next_timeout(now)).min()
     }
 
     /// The state now, and an event if it is another one than last reported.

@@ -97,6 +97,9 @@ pub enum Refusal {
     /// The request goes on with something that is not there (any more).
     #[error("the exchange that it goes on with is not known")]
     StateNotFound,
+    /// There are enough Child SAs for the same traffic.
+    #[error("no more Child SAs for the same traffic are accepted")]
+    LaneLimit,
     /// It collides with what we are doing.
     #[error("it collides with an exchange under way")]
     Temporary,
@@ -174,6 +177,7 @@ impl Refusal {
     fn notify(self) -> NotifyPayload {
         match self {
             Self::ChildNotFound { spi } => NotifyPayload::about_esp(NotifyType::CHILD_SA_NOT_FOUND, spi),
+            Self::LaneLimit => empty(NotifyType::TS_MAX_QUEUE),
             Self::NoAdditionalSas => empty(NotifyType::NO_ADDITIONAL_SAS),
             Self::StateNotFound => empty(NotifyType::STATE_NOT_FOUND),
             Self::Temporary => empty(NotifyType::TEMPORARY_FAILURE),

@@ -278,6 +278,11 @@ impl Host {
         }
     }
 
+    /// IKE SPIs and inbound ESP SPIs in use, and children in their grace.
+    pub(crate) fn counts(&self) -> (usize, usize, usize) {
+        (self.ike_spis.len(), self.esp_spis.len(), self.graves.len())
+    }
+
     pub(crate) fn next_grave(&self) -> Option<Instant> {
         self.graves.iter().map(|grave| grave.at).min()
     }

@@ -25,6 +25,7 @@ mod child;
 mod config;
 mod connection;
 mod cookie;
+mod demand;
 mod diary;
 mod endpoint;
 mod error;
@@ -47,7 +48,7 @@ mod timer;
 
 pub use algorithm::{AdditionalKeyExchanges, EspSuite, IkeSuite, SequenceNumbers};
 pub use config::{ConnectionConfig, DpdAction, EstablishMode, IkeIdentity, PeerEndpoint};
-pub use endpoint::{Endpoint, IKE_PORT, NAT_PORT};
+pub use endpoint::{Endpoint, Footprint, IKE_PORT, NAT_PORT};
 pub use error::{AuthenticationFailure, IkeError, Mismatch, Refusal, Violation};
 pub use event::{
     ChildDirection, ChildId, ChildLifetime, ChildSa, Encapsulation, Event, Framing, IkeSaKeys, OutboundUse,

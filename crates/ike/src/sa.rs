@@ -13,6 +13,7 @@ use crate::auth::Accepts;
 use crate::channel::{Channel, Role, Sealed};
 use crate::child::Child;
 use crate::connection::Connection;
+use crate::demand::Wanted;
 use crate::event::ChildId;
 use crate::exchange::create_child::ChildAttempt;
 use crate::exchange::followup_ke::Awaited;
@@ -131,12 +132,16 @@ pub(crate) struct Established {
     pub(crate) children: Vec<Child>,
     /// Our inbound SPIs of children that the peer installed and we did not.
     pub(crate) unaccepted: Vec<u32>,
+    /// Inbound SPIs of the peer that it deleted before we knew of them, while a child was asked for.
+    pub(crate) deleted_early: Vec<u32>,
     /// The lower nonce of the exchange that made it: decides which of two goes.
     pub(crate) nonce_min: Vec<u8>,
     /// Whether we began the exchange that made it.
     pub(crate) begun_by: Role,
     pub(crate) established_at: Instant,
     pub(crate) last_heard: Instant,
+    /// The peer makes no more children with it: another one is to take its place.
+    pub(crate) outdated: bool,
 }
 
 /// What an established IKE SA is good for.
@@ -153,9 +158,9 @@ pub(crate) enum Phase {
 }
 
 /// What we want to do as soon as no request is outstanding. What a child needs stands in the child.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(crate) struct Wants {
-    pub(crate) child: bool,
+    pub(crate) child: Option<Wanted>,
     pub(crate) probe: bool,
     pub(crate) rekey: bool,
 }
@@ -289,7 +294,7 @@ impl IkeSa {
             return;
         };
         let lifetime = Duration::from_secs(u64::from(connection.config.ike_lifetime_seconds.max(2)));
-        let may_rekey = connection.may_initiate();
+        let may_rekey = connection.may_rekey();
         let interval = connection.liveness_interval();
         self.timers.set(Timer::Expire, now + lifetime);
         if may_rekey {
@@ -321,13 +326,18 @@ impl Established {
         matches!(self.phase, Phase::Live | Phase::Pending)
     }
 
-    /// Whether a child is in use, asked for or about to be.
-    pub(crate) fn has_or_makes_child(&self) -> bool {
-        let asked = self
-            .outstanding
+    /// The children in use that the configuration asks for.
+    pub(crate) fn wanted_children(&self) -> impl Iterator<Item = &Child> + Clone {
+        self.children
+            .iter()
+            .filter(|child| child.is_in_use() && !child.stale)
+    }
+
+    /// Whether a request for a child waits for its answer.
+    pub(crate) fn asks_for_child(&self) -> bool {
+        self.outstanding
             .as_ref()
-            .is_some_and(|outstanding| matches!(outstanding.exchange, Exchange::CreateChild(_)));
-        asked || self.wants.child || self.children.iter().any(Child::is_in_use)
+            .is_some_and(|outstanding| matches!(outstanding.exchange, Exchange::CreateChild(_)))
     }
 
     pub(crate) fn child_mut(&mut self, id: ChildId) -> Option<&mut Child> {

@@ -100,7 +100,11 @@ pub(crate) struct Traffic {
 impl Traffic {
     /// Whether some packet fits both.
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
-        !narrow(&self.local, &other.local).is_empty() && !narrow(&self.remote, &other.remote).is_empty()
+        let any = |left: &[Selector], right: &[Selector]| {
+            left.iter()
+                .any(|left| right.iter().any(|right| left.intersection(right).is_some()))
+        };
+        any(&self.local, &other.local) && any(&self.remote, &other.remote)
     }
 
     /// Whether every packet that fits `other` fits this one.

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use isthmus_ike::{
-    ChildDirection, ConnectionConfig, DpdAction, Encapsulation, Endpoint, EstablishMode, IkeIdentity,
-    NAT_PORT, PeerEndpoint, Transmit,
+    ChildDirection, ConnectionConfig, DpdAction, Encapsulation, Endpoint, EstablishMode, Event, IkeIdentity,
+    NAT_PORT, PeerEndpoint, Selector, Transmit,
 };
 use isthmus_types::{
     DhGroup, Encryption, EspProposal, IkeProposal, IkeVersion, Prf, ResourceBits, Secret, TunnelOptions,
@@ -17,10 +17,10 @@ use rand_chacha::ChaCha20Rng;
 
 use crate::link::Link;
 use crate::nat::Nat;
-use crate::peer::Peer;
+use crate::peer::{Flow, Peer};
 use crate::pki;
 
-/// Between two ESP packets of one end while traffic is on.
+/// Between two ESP packets of one flow, unless it was set otherwise.
 const TRAFFIC_INTERVAL: Duration = Duration::from_millis(20);
 /// More steps than any test needs at one instant: a loop without progress.
 const MAX_STEPS: usize = 2_000_000;
@@ -50,6 +50,12 @@ pub struct Pair {
     in_flight: BTreeMap<(Instant, u64), Flight>,
     flights: u64,
     traffic_at: Option<Instant>,
+    /// Between two ESP packets of one flow while traffic is on.
+    pub traffic_interval: Duration,
+    /// What happened, one line each, if it is to be written down.
+    pub journal: Option<Vec<String>>,
+    configs: BTreeMap<Side, ConnectionConfig>,
+    asleep: BTreeMap<Side, Instant>,
 }
 
 #[derive(Debug)]
@@ -62,7 +68,7 @@ struct Flight {
 
 #[derive(Debug)]
 enum Content {
-    Esp(ChildDirection),
+    Esp(ChildDirection, Flow),
     Ike(Vec<u8>),
 }
 
@@ -114,6 +120,10 @@ impl Pair {
             in_flight: BTreeMap::new(),
             flights: 0,
             traffic_at: None,
+            traffic_interval: TRAFFIC_INTERVAL,
+            journal: None,
+            configs: BTreeMap::new(),
+            asleep: BTreeMap::new(),
         }
     }
 
@@ -206,8 +216,13 @@ impl Pair {
         self.drain(side);
     }
 
-    /// Adds or changes the connection of `side`.
+    /// Adds or changes the connection of `side`. While traffic is on, packets go from each of its ranges to each of its
+    /// peer's: from the first address that the other end, too, counts to that range.
     pub fn upsert(&mut self, side: Side, config: ConnectionConfig) {
+        self.configs.insert(side, config.clone());
+        for side in [Side::Left, Side::Right] {
+            self.peer_mut(side).flows = self.common_flows(side);
+        }
         self.act(side, |endpoint, now| endpoint.upsert_connection(config, now));
     }
 
@@ -225,6 +240,18 @@ impl Pair {
         let peer = self.peer_mut(side);
         peer.endpoint = endpoint;
         peer.forget();
+        self.configs.remove(&side);
+        self.asleep.remove(&side);
+    }
+
+    /// The process of `side` does not run for `time`, as when its machine sleeps. What arrives waits for it.
+    pub fn sleep(&mut self, side: Side, time: Duration) {
+        self.asleep.insert(side, self.now + time);
+    }
+
+    /// The last configuration of `side` since its process began.
+    pub fn configured(&self, side: Side) -> Option<&ConnectionConfig> {
+        self.configs.get(&side)
     }
 
     /// Each end sends ESP packets from now on, or no more.
@@ -256,48 +283,6 @@ impl Pair {
         self.left.is_up() && self.right.is_up()
     }
 
-    /// Whether the ends are up and have the same SAs, one of each kind: see [`Pair::discord`].
-    pub fn is_settled(&self) -> bool {
-        self.is_up() && self.discord().is_none()
-    }
-
-    /// What is not as it must be at rest: each end has one IKE SA and one child that nothing was decided against,
-    /// and the children have each other's SPIs, keys and selectors.
-    pub fn discord(&self) -> Option<String> {
-        for side in [Side::Left, Side::Right] {
-            let peer = self.peer(side);
-            let Some(status) = peer.endpoint.status(side.connection()) else {
-                return Some(format!("{side:?} has no connection"));
-            };
-            if status.ike_sas != 1 || status.children.len() != 1 {
-                return Some(format!(
-                    "{side:?} has {} IKE SAs and {} children",
-                    status.ike_sas,
-                    status.children.len()
-                ));
-            }
-            if peer.children.len() != 1 {
-                return Some(format!("{side:?} has {} children installed", peer.children.len()));
-            }
-            if peer.sending_child().is_none() {
-                return Some(format!("{side:?} does not send"));
-            }
-        }
-        let left = self.left.sending_child().map(|child| &child.sa)?;
-        let right = self.right.sending_child().map(|child| &child.sa)?;
-        if !same_direction(&left.outbound, &right.inbound) || !same_direction(&left.inbound, &right.outbound)
-        {
-            return Some("the children have different SPIs or keys".into());
-        }
-        if left.local_selectors != right.remote_selectors || left.remote_selectors != right.local_selectors {
-            return Some("the children have different selectors".into());
-        }
-        if left.suite != right.suite || left.sequence_numbers != right.sequence_numbers {
-            return Some("the children have different suites".into());
-        }
-        None
-    }
-
     fn run_to(&mut self, end: Instant, mut condition: impl FnMut(&Self) -> bool) -> bool {
         for _ in 0..MAX_STEPS {
             if condition(self) {
@@ -314,11 +299,14 @@ impl Pair {
     }
 
     fn next_instant(&self) -> Option<Instant> {
-        let timeout = |peer: &Peer| peer.endpoint.poll_timeout().map(|(at, _)| at);
+        let timeout = |side: Side| {
+            let (at, _) = self.peer(side).endpoint.poll_timeout()?;
+            Some(self.asleep.get(&side).map_or(at, |awake| at.max(*awake)))
+        };
         let arrival = self.in_flight.keys().next().map(|(at, _)| *at);
         [
-            timeout(&self.left),
-            timeout(&self.right),
+            timeout(Side::Left),
+            timeout(Side::Right),
             arrival,
             self.traffic_at,
         ]
@@ -328,20 +316,33 @@ impl Pair {
     }
 
     fn step(&mut self) {
+        let now = self.now;
+        self.asleep.retain(|_, awake| *awake > now);
         while let Some(entry) = self
             .in_flight
             .first_entry()
             .filter(|entry| entry.key().0 <= self.now)
         {
             let flight = entry.remove();
-            self.deliver(flight);
+            match self.asleep.get(&flight.to) {
+                Some(awake) => self.launch(*awake - now, flight),
+                None => self.deliver(flight),
+            }
         }
         if self.traffic_at.is_some_and(|at| at <= self.now) {
-            self.traffic_at = Some(self.now + TRAFFIC_INTERVAL);
-            self.send_packet(Side::Left);
-            self.send_packet(Side::Right);
+            self.traffic_at = Some(self.now + self.traffic_interval);
+            for side in [Side::Left, Side::Right] {
+                if !self.asleep.contains_key(&side) {
+                    for flow in self.peer(side).flows.clone() {
+                        self.send_packet(side, flow);
+                    }
+                }
+            }
         }
         for side in [Side::Left, Side::Right] {
+            if self.asleep.contains_key(&side) {
+                continue;
+            }
             let due = self.peer(side).endpoint.poll_timeout();
             if due.is_some_and(|(at, _)| at <= self.now) {
                 self.act(side, Endpoint::handle_timeout);
@@ -349,8 +350,20 @@ impl Pair {
         }
     }
 
+    /// Writes a line down.
+    pub fn note(&mut self, side: Side, what: &str) {
+        let at = self.elapsed().as_secs_f64();
+        if let Some(journal) = &mut self.journal {
+            journal.push(format!("{at:>9.3} {side:?} {what}"));
+        }
+    }
+
     fn drain(&mut self, side: Side) {
         while let Some(event) = self.peer_mut(side).endpoint.poll_event() {
+            if self.journal.is_some() {
+                let line = describe(&event);
+                self.note(side, &line);
+            }
             self.peer_mut(side).act_on(event);
         }
         while let Some(transmit) = self.peer_mut(side).endpoint.poll_transmit() {
@@ -362,6 +375,10 @@ impl Pair {
         let number = self.sent;
         self.sent += 1;
         let copies = self.link.pass(number, &mut self.rng);
+        if self.journal.is_some() {
+            let line = format!("sends {} in {copies:?}", describe_message(&transmit.payload));
+            self.note(side, &line);
+        }
         let Some((local_port, remote)) = self.translate(side, transmit.local_port, transmit.destination)
         else {
             return;
@@ -401,8 +418,9 @@ impl Pair {
         (target.ip() == side.other().address()).then_some((target.port(), source))
     }
 
-    fn send_packet(&mut self, side: Side) {
-        let Some(child) = self.peer(side).sending_child() else {
+    fn send_packet(&mut self, side: Side, flow: Flow) {
+        let Some(child) = self.peer(side).sending_child_for(flow) else {
+            self.peer_mut(side).unsent += 1;
             return;
         };
         let direction = child.sa.outbound.clone();
@@ -426,7 +444,7 @@ impl Pair {
                 to: side.other(),
                 local_port,
                 remote,
-                content: Content::Esp(direction),
+                content: Content::Esp(direction, flow),
             },
         );
     }
@@ -439,13 +457,15 @@ impl Pair {
     fn deliver(&mut self, flight: Flight) {
         match flight.content {
             Content::Ike(bytes) => self.inject(flight.to, flight.local_port, flight.remote, &bytes),
-            Content::Esp(direction) => {
+            Content::Esp(direction, flow) => {
                 let encapsulated = flight.local_port == NAT_PORT;
                 let peer = self.peer_mut(flight.to);
                 let found = peer
                     .children
                     .values()
-                    .find(|child| same_direction(&child.sa.inbound, &direction))
+                    .find(|child| {
+                        same_direction(&child.sa.inbound, &direction) && child.admits(flow.reversed())
+                    })
                     .map(|child| child.sa.child);
                 let Some(child) = found else {
                     peer.lost += 1;
@@ -463,7 +483,48 @@ impl Pair {
     }
 }
 
-fn same_direction(left: &ChildDirection, right: &ChildDirection) -> bool {
+fn describe(event: &Event) -> String {
+    match event {
+        Event::ChildInstalled(child) => {
+            let words = |selectors: &[Selector]| {
+                let words: Vec<String> = selectors.iter().map(ToString::to_string).collect();
+                words.join(",")
+            };
+            format!(
+                "installs {:?} lane {} {:08x} {:08x} {:?} {}={}",
+                child.child,
+                child.lane,
+                child.inbound.spi,
+                child.outbound.spi,
+                child.outbound_use,
+                words(&child.local_selectors),
+                words(&child.remote_selectors)
+            )
+        }
+        Event::ChildOutboundReady { child, .. } => format!("sends on {child:?}"),
+        Event::ChildRetired { child, .. } => format!("retires {child:?}"),
+        Event::ChildRemoved { child, .. } => format!("removes {child:?}"),
+        Event::ConnectionStateChanged { state, .. } => format!("is {state:?}"),
+        Event::PeerMoved { remote, .. } => format!("follows to {remote}"),
+        Event::IkeKeysAgreed(_) => "agrees on IKE keys".into(),
+        Event::ResolvePeer { name, .. } => format!("asks for {name}"),
+        Event::SpiClosed { spi } => format!("closes IKE SPI {spi:016x}"),
+        Event::SpiOpened { spi } => format!("opens IKE SPI {spi:016x}"),
+    }
+}
+
+/// SPI of the initiator, exchange, message id and direction.
+fn describe_message(bytes: &[u8]) -> String {
+    match (bytes.get(..4), bytes.get(18..24)) {
+        (Some([a, b, ..]), Some(&[exchange, flags, _, _, _, id])) => {
+            let kind = if flags & 0x20 == 0 { "request" } else { "response" };
+            format!("{a:02x}{b:02x} {kind} {exchange}/{id}, {} bytes", bytes.len())
+        }
+        _ => "a keepalive".into(),
+    }
+}
+
+pub(crate) fn same_direction(left: &ChildDirection, right: &ChildDirection) -> bool {
     left.spi == right.spi
         && left.keys.encryption() == right.keys.encryption()
         && left.keys.integrity() == right.keys.integrity()

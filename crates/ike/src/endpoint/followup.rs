@@ -1,5 +1,6 @@
 //! What concerns more than one IKE SA.
 
+use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
 use isthmus_types::VpnConnectionId;
@@ -7,6 +8,7 @@ use isthmus_types::VpnConnectionId;
 use super::Endpoint;
 use crate::channel::Role;
 use crate::child::Child;
+use crate::connection::Connection;
 use crate::exchange::request;
 use crate::host::Followup;
 use crate::sa::{Established, IkeSa, Phase, SaId, State};
@@ -16,6 +18,10 @@ use crate::timer::Timer;
 const REMOVAL_TIME: Duration = Duration::from_secs(10);
 /// Two IKE SAs that both ends made at once live side by side for so long.
 const REDUNDANT_TIME: Duration = Duration::from_secs(1);
+/// The end that began an IKE SA that is one too many has so long to remove it; then the other end does.
+const OVERRULING_TIME: Duration = Duration::from_secs(15);
+/// Most IKE SAs of one connection that live side by side, until one is removed.
+const MAX_IKE_SAS: usize = 8;
 /// An IKE SA of at least this age is probed when the peer makes another one.
 const SETTLED_AGE: Duration = Duration::from_secs(5);
 
@@ -46,12 +52,30 @@ impl Endpoint {
         let Some((owner, own)) = self.live(id).and_then(|(sa, own)| Some((sa.connection?, own))) else {
             return false;
         };
+        let insists = self.peer_insists(owner);
         self.sas.of(owner).any(|other| {
             other.id != id
-                && other
-                    .established()
-                    .is_some_and(|other| other.phase == Phase::Live && rank(other) > rank(own))
+                && other.established().is_some_and(|other| {
+                    other.phase == Phase::Live && rank(other, insists) > rank(own, insists)
+                })
         })
+    }
+
+    /// The IKE SA of a connection that should stay, of those in use.
+    pub(super) fn best_of(&self, connection: VpnConnectionId) -> Option<SaId> {
+        let insists = self.peer_insists(connection);
+        self.sas
+            .of(connection)
+            .filter_map(|sa| sa.established().map(|established| (sa.id, established)))
+            .filter(|(_, established)| established.is_usable())
+            .max_by_key(|(_, established)| (established.phase == Phase::Live, rank(established, insists)))
+            .map(|(id, _)| id)
+    }
+
+    fn peer_insists(&self, connection: VpnConnectionId) -> bool {
+        self.connections
+            .get(&connection)
+            .is_some_and(Connection::peer_insists)
     }
 
     fn live(&self, id: SaId) -> Option<(&IkeSa, &Established)> {
@@ -100,6 +124,7 @@ impl Endpoint {
         if let Some(connection) = self.connections.get_mut(&owner) {
             connection.wanted = true;
             connection.ike_pause.reset();
+            connection.demand.begin_anew();
         }
         for other in self.sas_of(owner) {
             if other == id {
@@ -119,25 +144,38 @@ impl Endpoint {
                 }
             });
         }
-        self.arm_redundant(owner, now);
     }
 
-    /// Of several IKE SAs of one connection all but the best go; each is removed by the end that began it, so that
-    /// no two ends remove different ones.
-    fn arm_redundant(&mut self, connection: VpnConnectionId, now: Instant) {
+    /// Of several IKE SAs of one connection all but the best go. Each is removed by the end that began it, so that no two
+    /// ends remove different ones; by the other end only after a time in which the first one does not. Beyond a number the
+    /// worst go at once.
+    pub(super) fn arm_redundant(&mut self, connection: VpnConnectionId, now: Instant) {
         for id in self.sas_of(connection) {
-            let ours = self
-                .live(id)
-                .is_some_and(|(_, established)| established.begun_by == Role::Initiator);
-            if ours
-                && self.has_better(id)
-                && self
-                    .sas
-                    .get(id)
-                    .is_some_and(|sa| !sa.timers.is_set(Timer::Redundant))
-            {
+            let Some((sa, established)) = self.live(id) else {
+                continue;
+            };
+            let ours = established.begun_by == Role::Initiator || established.outdated;
+            let time = if ours { REDUNDANT_TIME } else { OVERRULING_TIME };
+            if self.has_better(id) && !sa.timers.is_set(Timer::Redundant) {
                 self.sas
-                    .edit(id, |sa| sa.timers.set(Timer::Redundant, now + REDUNDANT_TIME));
+                    .edit(id, |sa| sa.timers.set(Timer::Redundant, now + time));
+            }
+        }
+        let insists = self.peer_insists(connection);
+        let mut live: Vec<(&IkeSa, &Established)> = self
+            .sas
+            .of(connection)
+            .filter_map(|sa| self.live(sa.id))
+            .collect();
+        live.sort_by_key(|(_, established)| Reverse(rank(established, insists)));
+        let surplus: Vec<SaId> = live.iter().skip(MAX_IKE_SAS).map(|(sa, _)| sa.id).collect();
+        for id in surplus {
+            if self
+                .sas
+                .get(id)
+                .is_some_and(|sa| !sa.timers.is_due(Timer::Redundant, now))
+            {
+                self.sas.edit(id, |sa| sa.timers.set(Timer::Redundant, now));
             }
         }
     }
@@ -161,7 +199,14 @@ impl Endpoint {
     }
 }
 
-fn rank(established: &Established) -> (bool, &[u8]) {
+/// What decides which IKE SA stays: the highest.
+fn rank(established: &Established, peer_insists: bool) -> (bool, bool, bool, &[u8]) {
     let has_child = established.children.iter().any(Child::is_in_use);
-    (has_child, &established.nonce_min)
+    let insisted_on = peer_insists && established.begun_by == Role::Responder;
+    (
+        !established.outdated,
+        has_child,
+        insisted_on,
+        &established.nonce_min,
+    )
 }

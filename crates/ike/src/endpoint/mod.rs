@@ -1,6 +1,7 @@
 //! The endpoint: all connections and IKE SAs of one local address.
 
 mod followup;
+mod footprint;
 mod receive;
 mod table;
 #[cfg(test)]
@@ -28,6 +29,8 @@ use crate::host::{Context, Host};
 use crate::sa::{IkeSa, Phase, SaId, State};
 use crate::status::{ChildStatus, ConnectionState, ConnectionStatus};
 use crate::timer::Timer;
+
+pub use footprint::Footprint;
 
 /// UDP port of IKE.
 pub const IKE_PORT: u16 = 500;
@@ -445,12 +448,20 @@ impl Endpoint {
         self.host.clear_graves(now);
     }
 
-    /// Children of the old configuration go, one of the new comes.
+    /// Children of the old configuration go: at once where they carry what they no longer may, else when those of the
+    /// new one carry their traffic.
     fn replace_children_of(&mut self, connection: VpnConnectionId, now: Instant) {
+        let Some(whole) = self.connections.get_mut(&connection).map(|connection| {
+            connection.revision += 1;
+            connection.demand.whole().clone()
+        }) else {
+            return;
+        };
         for id in self.sas_of(connection) {
             self.with_established(id, now, |established| {
                 for child in &mut established.children {
-                    if child.is_in_use() {
+                    child.stale = true;
+                    if child.is_in_use() && !whole.covers(&child.traffic) {
                         child.phase = ChildPhase::Condemned;
                     }
                 }
@@ -493,36 +504,84 @@ impl Endpoint {
     }
 
     fn ensure(&mut self, id: VpnConnectionId, now: Instant) {
-        let mut live = None;
-        let mut has_child = false;
         let mut in_contact = false;
         let mut attempting = false;
         for sa in self.sas.of(id) {
             match &sa.state {
-                State::Established(established) => {
-                    in_contact = true;
-                    if established.is_usable() {
-                        live = Some(sa.id);
-                        has_child |= established.has_or_makes_child();
-                    }
-                }
+                State::Established(_) => in_contact = true,
                 State::AuthSent(_) | State::InitSent(_) | State::IntermediateSent(_) => attempting = true,
                 State::Dead | State::InitAnswered(_) | State::Refused(_) => {}
             }
         }
+        if self.sas.of(id).filter(|sa| sa.established().is_some()).count() > 1 {
+            self.arm_redundant(id, now);
+        }
+        let best = self.best_of(id);
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
         connection.in_contact = in_contact;
-        if !connection.may_initiate() || !connection.wanted {
+        if !connection.wanted {
             return;
         }
-        if let Some(sa) = live {
-            if !has_child && connection.child_pause.is_over(now) {
-                self.with_established(sa, now, |established| established.wants.child = true);
+        let may_initiate = connection.may_initiate() && !attempting && connection.ike_pause.is_over(now);
+        match best {
+            Some(sa) => {
+                let outdated = self
+                    .sas
+                    .get(sa)
+                    .and_then(IkeSa::established)
+                    .is_some_and(|established| established.outdated);
+                self.ensure_children(id, sa, now);
+                if outdated && may_initiate {
+                    self.start(id, now);
+                }
             }
-        } else if !attempting && connection.ike_pause.is_over(now) {
-            self.start(id, now);
+            None if may_initiate => self.start(id, now),
+            None => {}
+        }
+    }
+
+    /// Asks for the next child that is missing, and lets those of an older configuration go that are no longer needed.
+    fn ensure_children(&mut self, id: VpnConnectionId, sa: SaId, now: Instant) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        let Some(established) = self.sas.get(sa).and_then(IkeSa::established) else {
+            return;
+        };
+        if established.outstanding.is_some() || established.phase != Phase::Live || !connection.may_rekey() {
+            return;
+        }
+        let carried = established
+            .wanted_children()
+            .map(|child| (&child.traffic, child.lane));
+        connection
+            .demand
+            .note_missing(carried.clone().map(|(traffic, _)| traffic), now);
+        let missing = connection.demand.next(carried, now);
+        let superseded: Vec<ChildId> = established
+            .children
+            .iter()
+            .filter(|child| child.stale && child.is_in_use())
+            .filter(|child| {
+                established
+                    .wanted_children()
+                    .any(|other| other.traffic.overlaps(&child.traffic))
+            })
+            .map(|child| child.id)
+            .collect();
+        let missing = missing.filter(|_| connection.child_pause.is_over(now) && !established.outdated);
+        if missing.is_some() {
+            self.with_established(sa, now, |established| established.wants.child = missing);
+        } else if !superseded.is_empty() {
+            self.with_established(sa, now, |established| {
+                for child in &mut established.children {
+                    if superseded.contains(&child.id) {
+                        child.phase = ChildPhase::Condemned;
+                    }
+                }
+            });
         }
     }
 

@@ -317,7 +317,10 @@ fn establish_as_initiator(context: &mut Context<'_>, sa: &mut IkeSa, auth: AuthS
     let child = auth.child.map(|child| {
         let (spi, asked) = (child.spi, child.asked(&[]));
         let made = child.accept(context, &parent, &mut parts, &nonces, KeyExchange::Absent, &[]);
-        made.map_err(|refused| Box::new((refused, spi, asked)))
+        match made {
+            Ok(child) => Ok((child, asked)),
+            Err(refused) => Err(Box::new((refused, spi, asked))),
+        }
     });
     let mut established = established(
         auth.channel,
@@ -333,17 +336,17 @@ fn establish_as_initiator(context: &mut Context<'_>, sa: &mut IkeSa, auth: AuthS
     evidence::on_established(context, sa, &established.suite, Role::Initiator);
     match child {
         None => {}
-        Some(Ok(mut child)) => {
+        Some(Ok((mut child, asked))) => {
             create_child::verify_forward_secrecy(context, &mut child, Role::Initiator);
-            established.children.push(child);
             if let Some(connection) = &mut context.connection {
-                connection.child_pause.reset();
+                asked.note_accepted(connection, &child.traffic, &parts);
             }
+            established.children.push(child);
         }
         Some(Err(refused)) => {
             let (refused, spi, asked) = *refused;
             // What the responder may have installed cannot be used: it goes with the next request.
-            refused.report(context, &asked);
+            refused.report(context, &asked, false);
             context.host.free_esp_spi(spi);
             if let Some(spi) = refused.installed_at_peer {
                 request::delete_unaccepted(&mut established, spi);
@@ -422,11 +425,11 @@ fn establish_as_responder(
         None => wait_for_child(context),
         Some(Ok((mut child, answer))) => {
             create_child::verify_forward_secrecy(context, &mut child, Role::Responder);
+            if let Some(connection) = &mut context.connection {
+                connection.note_accepted(&child.traffic, &child.traffic, false);
+            }
             established.children.push(child);
             payloads.extend(answer);
-            if let Some(connection) = &mut context.connection {
-                connection.child_pause.reset();
-            }
         }
         Some(Err(error)) => {
             payloads.extend(error.notify().map(Payload::Notify));
@@ -469,6 +472,8 @@ fn answer_child(
         ts_responder: required(parts.ts_responder.take(), PayloadType::TSR)?,
         ke: None,
         exchange: KeyExchange::Absent,
+        shares: create_child::shares(parts),
+        replaced_lane: None,
     };
     let parent = Parent {
         id: sa.id,
@@ -504,10 +509,12 @@ fn established(
         awaited: None,
         children: Vec::new(),
         unaccepted: Vec::new(),
+        deleted_early: Vec::new(),
         nonce_min: nonces.initiator.min(nonces.responder).to_vec(),
         begun_by,
         established_at: now,
         last_heard: now,
+        outdated: false,
     }
 }
 

@@ -1,6 +1,6 @@
 //! INFORMATIONAL: deletes, notifies and liveness checks (RFC 7296 sections 1.4, 1.5 and 2.4).
 
-use isthmus_wire::ike::{DeletePayload, NotifyType, Payload, ProtocolId};
+use isthmus_wire::ike::{DeletePayload, MAX_DELETE_SPIS, NotifyType, Payload, ProtocolId};
 
 use crate::child::ChildPhase;
 use crate::error::{AuthenticationFailure, IkeError};
@@ -89,12 +89,20 @@ fn delete_ike(context: &mut Context<'_>, established: &mut Established, parts: &
 /// Deletes the child whose inbound SPI at the peer is `spi`. Gives our inbound SPI for the paired delete, unless we
 /// are deleting the child ourselves.
 fn delete_child(context: &mut Context<'_>, established: &mut Established, spi: u32) -> Option<u32> {
-    let child = established
+    let Some(child) = established
         .children
         .iter()
-        .find(|child| child.outbound_spi == spi)?;
+        .find(|child| child.outbound_spi == spi)
+    else {
+        // The answer that tells of it may have been overtaken.
+        if established.asks_for_child() && established.deleted_early.len() < MAX_DELETE_SPIS {
+            established.deleted_early.push(spi);
+        }
+        return None;
+    };
     let (id, inbound_spi, phase, installed_at) =
         (child.id, child.inbound_spi, child.phase, child.installed_at);
+    let traffic = child.traffic.clone();
     if child.is_in_use()
         && let Some(connection) = &mut context.connection
     {
@@ -110,7 +118,10 @@ fn delete_child(context: &mut Context<'_>, established: &mut Established, spi: u
                 spi: inbound_spi,
             });
             if let Some(connection) = &mut context.connection
-                && !established.children.iter().any(|child| child.is_in_use())
+                && !established
+                    .children
+                    .iter()
+                    .any(|child| child.is_in_use() && child.traffic.overlaps(&traffic))
             {
                 // The peer may make another one; otherwise we do.
                 connection

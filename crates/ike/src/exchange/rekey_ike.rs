@@ -307,7 +307,10 @@ pub(crate) fn on_response(
         Ok((mut new, redundant)) => {
             let id = new.id;
             match (attempt.rival(), redundant) {
-                (None, _) if established.phase != Phase::Live => {
+                (rival, _)
+                    if established.phase == Phase::Closing
+                        || (rival.is_none() && established.phase != Phase::Live) =>
+                {
                     // It was to go meanwhile: so is its successor.
                     if let Some(new) = new.established_mut() {
                         new.phase = Phase::Closing;
@@ -527,10 +530,12 @@ fn successor(
             awaited: None,
             children: Vec::new(),
             unaccepted: Vec::new(),
+            deleted_early: Vec::new(),
             nonce_min: nonces.initiator.min(nonces.responder).to_vec(),
             begun_by: ends.role,
             established_at: context.now,
             last_heard: context.now,
+            outdated: false,
         })),
     };
     new.arm_lifetime(context);

@@ -87,8 +87,12 @@ fn pump(context: &mut Context<'_>, sa: &mut IkeSa, established: &mut Established
             .children
             .iter()
             .find(|child| child.phase == ChildPhase::Outdated);
-        if outdated.is_some() || std::mem::take(&mut established.wants.child) {
-            let (attempt, payloads) = create_child::begin(context, outdated)?;
+        let begun = match (outdated, established.wants.child.take()) {
+            (Some(child), _) => Some(create_child::begin_replacing(context, child)?),
+            (None, Some(wanted)) => Some(create_child::begin(context, wanted)?),
+            (None, None) => None,
+        };
+        if let Some((attempt, payloads)) = begun {
             let exchange = Exchange::CreateChild(attempt);
             return send_create_child(context, sa, established, exchange, &payloads);
         }
@@ -128,20 +132,23 @@ fn next_delete(context: &mut Context<'_>, established: &mut Established) -> Opti
     })
 }
 
-/// Of two children for the same traffic, which both ends made at once, the one with the lowest nonce goes; its
-/// creator deletes it.
+/// Of children for the same traffic, which both ends made at once, those with the lowest nonces go; their creator
+/// deletes them. One that carries nothing that another one does not goes too.
 fn condemn_duplicates(established: &mut Established) {
-    let is_rival = |child: &Child, other: &Child| {
+    let in_use = || established.children.iter().filter(|child| child.is_in_use());
+    let outranks = |other: &Child, child: &Child| {
         other.id != child.id
-            && other.is_in_use()
-            && other.nonce_min > child.nonce_min
+            && (!other.stale, &other.nonce_min) > (!child.stale, &child.nonce_min)
             && other.traffic == child.traffic
     };
-    let redundant: Vec<_> = established
-        .children
-        .iter()
-        .filter(|child| child.is_in_use() && child.begun_by == Role::Initiator)
-        .filter(|child| established.children.iter().any(|other| is_rival(child, other)))
+    let swallows = |other: &Child, child: &Child| {
+        other.traffic != child.traffic && !other.stale && other.traffic.covers(&child.traffic)
+    };
+    let is_redundant = |child: &Child| {
+        in_use().any(|other| other.lane == child.lane && (outranks(other, child) || swallows(other, child)))
+    };
+    let redundant: Vec<_> = in_use()
+        .filter(|child| child.begun_by == Role::Initiator && is_redundant(child))
         .map(|child| child.id)
         .collect();
     for id in redundant {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::channel::Role;
 use crate::config::DpdAction;
 use crate::evidence;
 use crate::exchange::{Fate, request};
@@ -9,6 +10,7 @@ use crate::finding::Unanswered;
 use crate::host::Context;
 use crate::retransmit::Retransmission;
 use crate::sa::{Established, IkeSa, Phase, State};
+use crate::status::DownReason;
 use crate::timer::Timer;
 
 /// Handles all timers of the IKE SA and of its children that are due.
@@ -120,6 +122,25 @@ fn on_established(
             Fate::Lives
         }
         Timer::Redundant | Timer::Expire => {
+            let overrules = timer == Timer::Redundant
+                && established.phase == Phase::Live
+                && established.begun_by == Role::Responder
+                && !established.outdated;
+            if overrules && let Some(connection) = &mut context.connection {
+                connection.note_overruling(context.now);
+            }
+            let left_to_peer = context
+                .connection
+                .as_ref()
+                .is_some_and(|connection| !connection.may_rekey());
+            if timer == Timer::Expire && established.phase == Phase::Live && left_to_peer {
+                context.complain(
+                    DownReason::Negotiating,
+                    "the IKE SA came to the end of its lifetime, and the peer, which alone may replace it, did not: make \
+                     the lifetime here longer than that of the peer"
+                        .into(),
+                );
+            }
             close(context, &mut established);
             Fate::Lives
         }

@@ -55,6 +55,7 @@ fn a_reset_negotiates_anew() {
 #[test]
 fn new_ranges_make_a_new_child_under_the_same_ike_sa() {
     let mut pair = settled(1, Link::clean());
+    pair.journal = Some(Vec::new());
     for side in [Side::Left, Side::Right] {
         let mut config = Pair::config(side);
         let wider = "10.1.0.0/15".parse::<isthmus_types::Cidr>();
@@ -65,13 +66,14 @@ fn new_ranges_make_a_new_child_under_the_same_ike_sa() {
         }
         pair.upsert(side, config);
     }
-    assert!(pair.run_until(LONG, |pair| {
+    let up = pair.run_until(LONG, |pair| {
         pair.is_settled()
             && pair
                 .peer(Side::Right)
                 .sending_child()
                 .is_some_and(|child| child.sa.remote_selectors.len() == 2)
-    }));
+    });
+    assert!(up, "{:?} {:#?}", pair.discord(), pair.journal);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Two endpoints on a simulated network: every exchange clean, with each datagram lost in turn, and under many seeds of
 //! random faults.
 
+mod anywhere;
 mod certificate;
 mod configuration;
 mod establish;

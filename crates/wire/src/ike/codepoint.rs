@@ -215,6 +215,8 @@ codepoints! {
         CHILD_SA_NOT_FOUND = 44,
         /// What the request refers to is not there any more (RFC 9370).
         STATE_NOT_FOUND = 47,
+        /// No more Child SAs for the same traffic are accepted (RFC 9611).
+        TS_MAX_QUEUE = 48,
         /// This is the only IKE SA between the two identities.
         INITIAL_CONTACT = 16384,
         /// Window size of the sender.
@@ -251,6 +253,8 @@ codepoints! {
         INTERMEDIATE_EXCHANGE_SUPPORTED = 16438,
         /// Links the exchanges that make one SA with several key exchanges (RFC 9370).
         ADDITIONAL_KEY_EXCHANGE = 16441,
+        /// One of several Child SAs for the same traffic (RFC 9611).
+        SA_RESOURCE_INFO = 16444,
     }
 }
 

@@ -1,7 +1,7 @@
 use isthmus_wire::ike::{NotifyPayload, NotifyType, PayloadType, RawPayload};
 
 use super::*;
-use crate::channel::{Channel, Role};
+use crate::channel::{Channel, Received, Role};
 use crate::negotiate::{KeyExchange, offer_esp};
 use crate::parts::Parts;
 use crate::selector;
@@ -158,7 +158,7 @@ fn a_child_that_the_peer_does_not_know_is_made_anew() {
 }
 
 #[test]
-fn children_are_bounded_and_the_peer_is_told() {
+fn children_are_bounded_but_replacements_are_not_refused() {
     let mut ends = Ends::established();
     let mut accepted = 1;
     let refusal = loop {
@@ -167,16 +167,47 @@ fn children_are_bounded_and_the_peer_is_told() {
             break answer;
         }
         accepted += 1;
-        assert!(accepted <= 16, "no bound");
+        assert!(accepted <= 128, "no bound");
     };
     assert_eq!(notify_types(&refusal), [NotifyType::NO_ADDITIONAL_SAS]);
-    assert_eq!(accepted, 16);
-    assert_eq!(only_established(&mut ends.right).children.len(), 16);
-    // The other end of such a refusal begins with a new IKE SA.
+    assert_eq!(accepted, 128);
+    assert_eq!(only_established(&mut ends.right).children.len(), 128);
+    let sa = only_sa(&mut ends.left).id;
     let child = only_established(&mut ends.left).children[0].id;
-    let old = only_sa(&mut ends.left).id;
     ends.left.rekey_child(child, ends.now);
     ends.exchange();
+    assert_eq!(only_sa(&mut ends.left).id, sa);
+    assert_ne!(only_established(&mut ends.left).children[0].id, child);
+}
+
+/// The right end answers the next request of the left one with only this notify.
+fn refuse_next(ends: &mut Ends, notify_type: NotifyType) {
+    let request = ends.left.poll_transmit().expect("a request").payload;
+    let message = Message::decode(&request).unwrap();
+    let now = ends.now;
+    let channel = &mut only_established(&mut ends.right).channel;
+    assert!(matches!(
+        channel.receive(&request, &message, now),
+        Received::New(_)
+    ));
+    let refusal = [Payload::Notify(NotifyPayload::new(notify_type, Vec::new()))];
+    let response = channel.respond(message.header.exchange, &refusal).unwrap();
+    let source = SocketAddr::new(RIGHT, IKE_PORT);
+    ends.left.handle_datagram(IKE_PORT, source, &response.0[0], now);
+}
+
+#[test]
+fn a_peer_that_makes_no_more_children_gets_a_new_ike_sa_before_the_old_one_goes() {
+    let mut ends = Ends::established();
+    let old = only_sa(&mut ends.left).id;
+    let child = only_established(&mut ends.left).children[0].id;
+    ends.left.rekey_child(child, ends.now);
+    refuse_next(&mut ends, NotifyType::NO_ADDITIONAL_SAS);
+    let events: Vec<Event> = std::iter::from_fn(|| ends.left.poll_event()).collect();
+    let retired = |event: &Event| matches!(event, Event::ChildRetired { .. });
+    assert!(!events.iter().any(retired), "broken before another one is made");
+    ends.exchange();
+    assert_eq!(installed(&mut ends.left), 1, "the child of the new IKE SA");
     ends.pass(Duration::from_secs(10));
     assert_ne!(only_sa(&mut ends.left).id, old);
     assert_eq!(only_established(&mut ends.left).children.len(), 1);

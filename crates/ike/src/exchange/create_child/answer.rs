@@ -5,10 +5,11 @@ use isthmus_types::DhGroup;
 use isthmus_wire::ike::{KePayload, Payload, Proposal, TrafficSelector};
 use zeroize::Zeroizing;
 
-use super::usable_spi;
+use super::{free_lane, shares_traffic, usable_spi};
 use crate::algorithm::group_id;
 use crate::channel::Role;
 use crate::child::{Agreement, Child, Parent};
+use crate::demand::MAX_LANES;
 use crate::error::{IkeError, Mismatch, Refusal, Violation};
 use crate::event::OutboundUse;
 use crate::evidence;
@@ -26,6 +27,10 @@ pub(crate) struct ChildRequest {
     pub(crate) ts_responder: Vec<TrafficSelector>,
     pub(crate) ke: Option<KePayload>,
     pub(crate) exchange: KeyExchange,
+    /// It may be one of several for the same traffic: what the peer tells of it.
+    pub(crate) shares: Option<Vec<u8>>,
+    /// The lane of the child that it replaces.
+    pub(crate) replaced_lane: Option<u8>,
 }
 
 /// The responder's part of a key exchange; nothing without forward secrecy.
@@ -91,6 +96,8 @@ impl ChildRequest {
                 selector::describe(&selector::configured(&config.local_cidrs)),
             ))));
         }
+        let traffic = Traffic { local, remote };
+        let lane = self.lane(&traffic, children)?;
         let outbound_spi = usable_spi(&chosen.peer_spi, children)?;
         let OwnExchange { secret, public } = self.exchange_keys(chosen.suite.pfs)?;
         let spi = context.host.new_esp_spi();
@@ -98,11 +105,8 @@ impl ChildRequest {
             suite: chosen.suite,
             inbound_spi: spi,
             outbound_spi,
-            traffic: Traffic {
-                local: local.clone(),
-                remote: remote.clone(),
-            },
-            lane: 0,
+            traffic: traffic.clone(),
+            lane,
             nonces: Nonces {
                 initiator: nonces.initiator,
                 responder: nonces.responder,
@@ -131,8 +135,14 @@ impl ChildRequest {
             payloads.push(Payload::Nonce(nonces.responder.to_vec()));
             payloads.extend(public.map(Payload::Ke));
         }
-        payloads.push(Payload::TsInitiator(selector::encode(&remote)));
-        payloads.push(Payload::TsResponder(selector::encode(&local)));
+        payloads.push(Payload::TsInitiator(selector::encode(&traffic.remote)));
+        payloads.push(Payload::TsResponder(selector::encode(&traffic.local)));
+        if self.shares.is_some() {
+            if let Some(connection) = &mut context.connection {
+                connection.demand.note_lanes(true);
+            }
+            payloads.push(shares_traffic(lane));
+        }
         Ok((made, payloads))
     }
 
@@ -164,6 +174,22 @@ impl ChildRequest {
             },
         };
         connection.diary.find(kind);
+    }
+
+    fn lane(&self, traffic: &Traffic, children: &[Child]) -> Result<u8, IkeError> {
+        let same = children
+            .iter()
+            .filter(|child| child.is_in_use() && child.traffic == *traffic);
+        match (self.replaced_lane, self.shares.as_deref()) {
+            (Some(lane), _) => Ok(lane),
+            (None, Some(_)) if same.count() >= usize::from(MAX_LANES) => {
+                Err(IkeError::Refused(Refusal::LaneLimit))
+            }
+            // A number of the peer's: so both ends give the same one to a child, and see if they made two of it.
+            (None, Some([lane])) if *lane < MAX_LANES => Ok(*lane),
+            (None, Some(_)) => free_lane(traffic, children).ok_or(IkeError::Refused(Refusal::LaneLimit)),
+            (None, None) => Ok(0),
+        }
     }
 
     fn exchange_keys(&self, group: Option<DhGroup>) -> Result<OwnExchange, IkeError> {

@@ -6,10 +6,11 @@ use isthmus_wire::ike::{KePayload, Payload, PayloadType, Proposal, TrafficSelect
 use zeroize::Zeroizing;
 
 use super::refusal::{Asked, ChildRefused, Refused};
-use super::usable_spi;
+use super::{shares_traffic, usable_spi};
 use crate::algorithm::{AdditionalKeyExchanges, EspSuite, group_id};
 use crate::channel::Role;
 use crate::child::{Agreement, Child, Parent};
+use crate::demand::Wanted;
 use crate::error::{IkeError, Violation};
 use crate::event::{ChildId, OutboundUse};
 use crate::exchange::followup_ke::Followup;
@@ -30,7 +31,13 @@ pub(crate) struct ChildAttempt {
     pub(super) proposals: Vec<EspProposal>,
     pub(super) extended_sequence_numbers: bool,
     pub(super) traffic: Traffic,
+    /// Which of several for the same traffic.
+    pub(super) lane: u8,
+    /// Whether it says that there may be several.
+    pub(super) shares: bool,
     pub(super) rounds: u32,
+    /// Of the configuration that it follows.
+    revision: u32,
     /// What the peer did with the same child meanwhile.
     pub(super) collision: Option<Collision>,
     pub(super) followup: Followup,
@@ -54,18 +61,24 @@ struct Checked {
 impl ChildAttempt {
     /// The child that goes with IKE_AUTH.
     pub(crate) fn first(context: &mut Context<'_>) -> Result<Self, IkeError> {
-        Self::of_configuration(context, None)
-    }
-
-    pub(super) fn of_configuration(
-        context: &mut Context<'_>,
-        replaces: Option<ChildId>,
-    ) -> Result<Self, IkeError> {
-        let config = &context
+        let connection = context
             .connection
             .as_ref()
-            .ok_or(IkeError::Internal("a child without a connection"))?
-            .config;
+            .ok_or(IkeError::Internal("a child without a connection"))?;
+        let wanted = connection.demand.first();
+        Self::new(context, wanted, None)
+    }
+
+    pub(super) fn new(
+        context: &mut Context<'_>,
+        wanted: Wanted,
+        replaces: Option<ChildId>,
+    ) -> Result<Self, IkeError> {
+        let connection = context
+            .connection
+            .as_ref()
+            .ok_or(IkeError::Internal("a child without a connection"))?;
+        let config = &connection.config;
         Ok(Self {
             replaces,
             spi: context.host.new_esp_spi(),
@@ -73,11 +86,11 @@ impl ChildAttempt {
             dh: None,
             proposals: config.esp_proposals.clone(),
             extended_sequence_numbers: config.options.extended_sequence_numbers,
-            traffic: Traffic {
-                local: selector::configured(&config.local_cidrs),
-                remote: selector::configured(&config.peer_cidrs),
-            },
+            traffic: wanted.traffic,
+            lane: wanted.lane,
+            shares: connection.demand.wants_lanes() || wanted.lane > 0,
             rounds: 0,
+            revision: connection.revision,
             collision: None,
             followup: Followup::default(),
         })
@@ -119,6 +132,9 @@ impl ChildAttempt {
                         .any(|proposal| proposal.encryption.contains(&child.suite.cipher.encryption()))
             }),
             selectors: self.traffic.to_string(),
+            traffic: self.traffic.clone(),
+            lane: self.lane,
+            shares: self.shares,
         }
     }
 
@@ -141,6 +157,7 @@ impl ChildAttempt {
         }
         payloads.push(Payload::TsInitiator(selector::encode(&self.traffic.local)));
         payloads.push(Payload::TsResponder(selector::encode(&self.traffic.remote)));
+        payloads.extend(self.shares.then(|| shares_traffic(self.lane)));
         payloads
     }
 
@@ -178,7 +195,7 @@ impl ChildAttempt {
                 installed_at_peer: None,
             });
         };
-        let spi = self.spi;
+        let (spi, revision) = (self.spi, self.revision);
         self.check(&answered, &ts_initiator, &ts_responder, parts, exchange, children)
             .and_then(|checked| {
                 Child::install(
@@ -189,7 +206,7 @@ impl ChildAttempt {
                         inbound_spi: spi,
                         outbound_spi: checked.outbound_spi,
                         traffic: checked.traffic,
-                        lane: 0,
+                        lane: self.lane,
                         nonces: Nonces {
                             initiator: nonces.initiator,
                             responder: nonces.responder,
@@ -203,6 +220,13 @@ impl ChildAttempt {
                         },
                     },
                 )
+            })
+            .map(|child| Child {
+                stale: context
+                    .connection
+                    .as_ref()
+                    .is_some_and(|connection| connection.revision != revision),
+                ..child
             })
             .map_err(|error| ChildRefused {
                 why: Refused::ByUs(error),

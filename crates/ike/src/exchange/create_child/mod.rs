@@ -16,6 +16,7 @@ pub(crate) use self::attempt::{ChildAttempt, is_lower};
 use self::refusal::{Asked, ChildRefused, Refused};
 use crate::channel::Role;
 use crate::child::{Child, ChildPhase, Parent};
+use crate::demand::{MAX_LANES, Wanted};
 use crate::error::{IkeError, Refusal, Violation};
 use crate::event::ChildId;
 use crate::evidence;
@@ -28,28 +29,44 @@ use crate::keys::Nonces;
 use crate::negotiate::KeyExchange;
 use crate::parts::{Parts, required};
 use crate::sa::{Established, Exchange, IkeSa, Phase};
+use crate::selector::Traffic;
 
-/// Most children of one IKE SA.
-const MAX_CHILDREN: usize = 16;
+/// Most children in use of one IKE SA.
+const MAX_CHILDREN: usize = 128;
 /// Group retries of one attempt.
 const MAX_ROUNDS: u32 = 3;
+/// An answer that tells of a child may be on its way for so long.
+const UNREAD_TIME: Duration = Duration::from_secs(5);
 /// How long the peer may take to delete a child that it replaced.
 const REMOVAL_TIME: Duration = Duration::from_secs(10);
 
-/// Begins a child of the connection's configuration, or one instead of `replaces` with its selectors.
+/// Begins a child.
 pub(crate) fn begin(
     context: &mut Context<'_>,
-    replaced: Option<&Child>,
+    wanted: Wanted,
 ) -> Result<(Box<ChildAttempt>, Vec<Payload>), IkeError> {
-    let mut attempt = ChildAttempt::of_configuration(context, replaced.map(|child| child.id))?;
-    let mut payloads = Vec::new();
-    if let Some(child) = replaced {
-        attempt.traffic.clone_from(&child.traffic);
-        payloads.push(Payload::Notify(NotifyPayload::about_esp(
-            NotifyType::REKEY_SA,
-            child.inbound_spi,
-        )));
-    }
+    let attempt = ChildAttempt::new(context, wanted, None)?;
+    begin_with(attempt, Vec::new())
+}
+
+/// Begins a child instead of another one, with its selectors.
+pub(crate) fn begin_replacing(
+    context: &mut Context<'_>,
+    child: &Child,
+) -> Result<(Box<ChildAttempt>, Vec<Payload>), IkeError> {
+    let wanted = Wanted {
+        traffic: child.traffic.clone(),
+        lane: child.lane,
+    };
+    let attempt = ChildAttempt::new(context, wanted, Some(child.id))?;
+    let rekey = Payload::Notify(NotifyPayload::about_esp(NotifyType::REKEY_SA, child.inbound_spi));
+    begin_with(attempt, vec![rekey])
+}
+
+fn begin_with(
+    attempt: ChildAttempt,
+    mut payloads: Vec<Payload>,
+) -> Result<(Box<ChildAttempt>, Vec<Payload>), IkeError> {
     let group = attempt
         .proposals
         .iter()
@@ -57,6 +74,26 @@ pub(crate) fn begin(
     let attempt = Box::new(attempt.with_group(group)?);
     payloads.extend(attempt.payloads(KeyExchange::Negotiated));
     Ok((attempt, payloads))
+}
+
+/// What a request tells of several children for the same traffic.
+pub(crate) fn shares(parts: &Parts) -> Option<Vec<u8>> {
+    let notify = parts.notify(NotifyType::SA_RESOURCE_INFO)?;
+    Some(notify.data.clone())
+}
+
+/// The notify that tells of several children for the same traffic (RFC 9611), with the number of this one.
+fn shares_traffic(lane: u8) -> Payload {
+    Payload::Notify(NotifyPayload::new(NotifyType::SA_RESOURCE_INFO, vec![lane]))
+}
+
+/// The first lane that no child in use for the same traffic has.
+fn free_lane(traffic: &Traffic, children: &[Child]) -> Option<u8> {
+    (0..MAX_LANES).find(|lane| {
+        !children
+            .iter()
+            .any(|child| child.is_in_use() && child.lane == *lane && child.traffic == *traffic)
+    })
 }
 
 /// Answers a request for a child.
@@ -92,8 +129,17 @@ pub(crate) fn respond(
         // Ours has won already, as far as we know (RFC 9370 section 2.2.4).
         return Err(IkeError::Refused(Refusal::Temporary));
     }
-    if established.children.len() >= MAX_CHILDREN {
+    let in_use = established
+        .children
+        .iter()
+        .filter(|child| child.is_in_use())
+        .count();
+    // A replacement does not add to those in use.
+    if replaced.is_none() && in_use >= MAX_CHILDREN {
         return Err(IkeError::Refused(Refusal::NoAdditionalSas));
+    }
+    if established.children.len() >= 2 * MAX_CHILDREN {
+        return Err(IkeError::Refused(Refusal::Temporary));
     }
     evidence::mode(context, &parts);
     let nonce_initiator = required(parts.nonce.take(), PayloadType::NONCE)?;
@@ -108,6 +154,11 @@ pub(crate) fn respond(
         ts_responder: required(parts.ts_responder.take(), PayloadType::TSR)?,
         ke: parts.ke.take(),
         exchange: KeyExchange::Negotiated,
+        shares: shares(&parts),
+        replaced_lane: replaced.and_then(|id| {
+            let child = established.children.iter().find(|child| child.id == id)?;
+            Some(child.lane)
+        }),
     };
     let parent = Parent {
         id: sa.id,
@@ -138,7 +189,7 @@ pub(crate) fn respond(
 pub(crate) fn add(
     context: &mut Context<'_>,
     established: &mut Established,
-    child: Child,
+    mut child: Child,
     replaced: Option<ChildId>,
 ) {
     if let Some(old) = replaced.and_then(|id| established.child_mut(id))
@@ -147,18 +198,20 @@ pub(crate) fn add(
         let age = context.now.saturating_duration_since(old.installed_at);
         evidence::on_peers_end(connection, Layer::Esp, age);
     }
+    child.stale = replaced
+        .and_then(|id| established.child_mut(id))
+        .is_some_and(|old| old.stale && old.traffic == child.traffic);
     if let Some(replaced) = replaced
         && !note_collision(established, replaced, Some(child.id), child.nonce_min.clone())
     {
         await_removal(context, established, replaced);
     }
-    established.children.push(child);
-    established.wants.child = false;
+    established.wants.child = None;
     if let Some(connection) = &mut context.connection {
-        connection.child_pause.reset();
-        connection.forget_complaint();
+        connection.note_accepted(&child.traffic, &child.traffic, false);
         evidence::on_own_exchange(connection);
     }
+    established.children.push(child);
 }
 
 /// The child that a REKEY_SA notify names, if it may be replaced now.
@@ -168,7 +221,12 @@ fn replaceable(established: &Established, notify: &NotifyPayload) -> Result<Chil
         .children
         .iter()
         .find(|child| child.outbound_spi == spi)
-        .ok_or(IkeError::Refused(Refusal::ChildNotFound { spi }))?;
+        .ok_or(IkeError::Refused(if established.asks_for_child() {
+            // It may be the one that we ask for, if the request overtook our answer.
+            Refusal::Temporary
+        } else {
+            Refusal::ChildNotFound { spi }
+        }))?;
     match child.phase {
         ChildPhase::Live | ChildPhase::Outdated => Ok(child.id),
         ChildPhase::Condemned | ChildPhase::Deleting | ChildPhase::Replaced { .. } => {
@@ -216,6 +274,7 @@ pub(crate) fn on_response(
         attempt.abandon(context.host);
         return Ok(());
     }
+    let deleted_early = std::mem::take(&mut established.deleted_early);
     if let Some(group) = retry_group(&attempt, &parts) {
         return retry(context, sa, established, *attempt, group);
     }
@@ -276,7 +335,18 @@ pub(crate) fn on_response(
         )
     };
     match result {
-        Ok(child) => settle(context, established, child, replaces, collision),
+        Ok(child) if deleted_early.contains(&child.outbound_spi) => {
+            child.bury(context, Duration::ZERO);
+            if let Some(old) = replaces {
+                postpone(context, established, old);
+            }
+        }
+        Ok(child) => {
+            if let Some(connection) = &mut context.connection {
+                asked.note_accepted(connection, &child.traffic, &parts);
+            }
+            settle(context, established, child, replaces, collision);
+        }
         Err(refused) => give_up(context, established, &refused, spi, replaces, collision, &asked),
     }
     Ok(())
@@ -324,6 +394,7 @@ fn settle(
         }
         (Some(old), other) => {
             if let Some(old) = established.child_mut(old) {
+                new.stale |= old.stale;
                 old.phase = ChildPhase::Condemned;
             }
             match other {
@@ -336,8 +407,6 @@ fn settle(
     }
     established.children.push(new);
     if let Some(connection) = &mut context.connection {
-        connection.child_pause.reset();
-        connection.forget_complaint();
         evidence::on_own_exchange(connection);
     }
 }
@@ -367,7 +436,19 @@ fn give_up(
         return;
     }
     match (replaces, notify) {
-        (Some(old), Some(NotifyType::CHILD_SA_NOT_FOUND)) => established.bury(context, old, GRACE),
+        (Some(old), Some(NotifyType::CHILD_SA_NOT_FOUND)) => {
+            // The peer may not have read yet that the child is there.
+            let unread = established.children.iter().any(|child| {
+                child.id == old
+                    && child.begun_by == Role::Responder
+                    && context.now < child.installed_at + UNREAD_TIME
+            });
+            if unread {
+                postpone(context, established, old);
+            } else {
+                established.bury(context, old, GRACE);
+            }
+        }
         (Some(old), Some(NotifyType::TEMPORARY_FAILURE | NotifyType::STATE_NOT_FOUND)) => {
             postpone(context, established, old);
         }
@@ -376,16 +457,21 @@ fn give_up(
                 connection.child_pause.after_failure(context.host, context.now);
             }
         }
-        (_, Some(NotifyType::NO_ADDITIONAL_SAS)) => {
-            // The peer makes children only with a new IKE SA.
-            refused.report(context, asked);
-            established.phase = Phase::Closing;
+        (Some(old), Some(NotifyType::NO_ADDITIONAL_SAS)) => {
+            // The peer makes children only with a new IKE SA: the old one goes when that is there.
+            refused.report_replacement(context, asked);
+            postpone(context, established, old);
+            established.outdated = true;
         }
         (Some(old), _) => {
-            refused.report(context, asked);
+            refused.report_replacement(context, asked);
             postpone_refused(context, established, old);
         }
-        (None, _) => refused.report(context, asked),
+        (None, notify) => {
+            let others_in_use = established.wanted_children().next().is_some();
+            refused.report(context, asked, others_in_use);
+            established.outdated |= notify == Some(NotifyType::NO_ADDITIONAL_SAS) && !others_in_use;
+        }
     }
 }
 

@@ -2,10 +2,13 @@
 
 use isthmus_wire::ike::NotifyType;
 
+use crate::connection::Connection;
 use crate::error::IkeError;
 use crate::exchange::ike_auth::refusal_reason;
 use crate::finding::{End, FindingKind, Layer};
 use crate::host::Context;
+use crate::parts::Parts;
+use crate::selector::Traffic;
 use crate::status::DownReason;
 
 /// Why an answer gave no child.
@@ -28,11 +31,39 @@ pub(crate) struct Asked {
     pub(super) selectors: String,
     /// Whether the peer accepted the same algorithms before, when groups were not looked at.
     pub(super) accepted_before: bool,
+    pub(super) traffic: Traffic,
+    pub(super) lane: u8,
+    pub(super) shares: bool,
+}
+
+impl Asked {
+    /// Records what became of it.
+    pub(crate) fn note_accepted(&self, connection: &mut Connection, answered: &Traffic, parts: &Parts) {
+        let more_possible = parts.notify(NotifyType::ADDITIONAL_TS_POSSIBLE).is_some();
+        connection.note_accepted(&self.traffic, answered, more_possible);
+        if self.shares {
+            connection
+                .demand
+                .note_lanes(parts.notify(NotifyType::SA_RESOURCE_INFO).is_some());
+        }
+    }
 }
 
 impl ChildRefused {
-    /// Tells the connection's status.
-    pub(crate) fn report(&self, context: &mut Context<'_>, asked: &Asked) {
+    /// Tells the connection's status, unless the child is asked for in another way next. `others_in_use` tells that
+    /// there are other children.
+    pub(crate) fn report(&self, context: &mut Context<'_>, asked: &Asked, others_in_use: bool) {
+        if let (Refused::ByPeer(notify), Some(connection)) = (&self.why, &mut context.connection) {
+            let demand = &mut connection.demand;
+            if demand.note_refused(&asked.traffic, asked.lane, *notify, others_in_use, context.now) {
+                return;
+            }
+        }
+        self.report_replacement(context, asked);
+    }
+
+    /// As [`ChildRefused::report`] for a child that was to replace another one.
+    pub(crate) fn report_replacement(&self, context: &mut Context<'_>, asked: &Asked) {
         let kind = match &self.why {
             Refused::ByPeer(notify) => asked.refused_with(*notify),
             Refused::ByUs(error) => FindingKind::Other {
