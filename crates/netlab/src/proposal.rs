@@ -1,7 +1,7 @@
 //! Proposals in the words that strongSwan uses too, such as `aes128-sha1-prfsha1-modp2048`.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use isthmus_types::{DhGroup, Encryption, EspProposal, IkeProposal, Integrity, Prf};
+use isthmus_types::{AdditionalKeyExchange, DhGroup, Encryption, EspProposal, IkeProposal, Integrity, Prf};
 
 #[derive(Default)]
 struct Words {
@@ -9,6 +9,7 @@ struct Words {
     integrity: Vec<Integrity>,
     prf: Vec<Prf>,
     dh: Vec<DhGroup>,
+    additional: Vec<AdditionalKeyExchange>,
 }
 
 fn parse(text: &str) -> Result<Words> {
@@ -22,6 +23,8 @@ fn parse(text: &str) -> Result<Words> {
             words.prf.push(found);
         } else if let Some(found) = DhGroup::from_word(word) {
             words.dh.push(found);
+        } else if let Some(found) = AdditionalKeyExchange::from_word(word) {
+            words.additional.push(found);
         } else {
             bail!("{word:?} in {text:?} names no algorithm");
         }
@@ -50,7 +53,7 @@ pub fn ike(text: &str) -> Result<IkeProposal> {
         integrity: words.integrity,
         prf: words.prf,
         dh: words.dh,
-        additional: Vec::new(),
+        additional: words.additional,
     })
 }
 
@@ -65,7 +68,7 @@ pub fn esp(text: &str) -> Result<EspProposal> {
         encryption: words.encryption,
         integrity: words.integrity,
         pfs: words.dh,
-        additional: Vec::new(),
+        additional: words.additional,
     })
 }
 

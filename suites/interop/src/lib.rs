@@ -8,6 +8,7 @@
 //! The peer is Debian's strongSwan. Ours is the tunnel daemon as a process of its own: this test program started again,
 //! or the program that `ISTHMUS_BIN` names.
 
+mod certificates;
 mod harness;
 mod scenario;
 mod setup;

@@ -7,7 +7,8 @@ mod storm;
 
 use anyhow::Result;
 
-use crate::table::{Case, Scenario};
+use crate::certificates::Defect;
+use crate::table::{Case, Role, Scenario};
 
 /// Runs the case and yields a line about how it went.
 pub fn run(case: &Case) -> Result<String> {
@@ -25,5 +26,22 @@ pub fn run(case: &Case) -> Result<String> {
         Scenario::NoIkeProposal => refusal::no_ike_proposal(case),
         Scenario::NoEspProposal => refusal::no_esp_proposal(case),
         Scenario::NoSelectors => refusal::no_selectors(case),
+        Scenario::CertificateExpired => refusal::certificate(case, Defect::Expired, "has expired"),
+        Scenario::CertificateWrongName => {
+            let words = match case.role {
+                // We ask for the right name, and the peer has nothing to show for it.
+                Role::Initiate => "the peer refused our key or identity",
+                Role::Respond => "the peer calls itself name somebody.example",
+            };
+            refusal::certificate(case, Defect::WrongName, words)
+        }
+        Scenario::CertificateUnknownIssuer => {
+            refusal::certificate(case, Defect::UnknownIssuer, "comes from none of our authorities")
+        }
+        Scenario::CertificateRevoked => refusal::certificate(case, Defect::Revoked, "was revoked"),
+        Scenario::CertificateWeak => refusal::certificate(case, Defect::Weak, "too weak"),
+        Scenario::OwnCertificateExpired => {
+            refusal::certificate(case, Defect::OursExpired, "the peer refused our key or identity")
+        }
     }
 }

@@ -15,7 +15,8 @@ use isthmus_netlab::{
 use isthmus_plan::proposal;
 use isthmus_types::{Cidr, IkeVersion, SelectorLayout};
 
-use crate::table::{Case, Encapsulation, Offer, PeerKind, Role, Selectors, Translated};
+use crate::certificates;
+use crate::table::{Authentication, Case, Encapsulation, Offer, PeerKind, Role, Selectors, Translated};
 
 /// The shared key of every case but one.
 pub const KEY: &str = "one key for both, and for nobody else";
@@ -67,6 +68,9 @@ impl Stage {
         }
         let mut plan = our_side(case, &ours, &theirs)?;
         let mut connection = their_side(case, &ours, &theirs);
+        if case.authentication != Authentication::Psk {
+            certificates::equip(&mut plan, &mut connection, case.authentication, None)?;
+        }
         change(&mut plan, &mut connection)?;
         guard(&theirs, &ours)?;
         let distribution = match case.peer {
@@ -198,6 +202,7 @@ fn our_side(case: &Case, ours: &Site, theirs: &Site) -> Result<ConnectionPlan> {
         Selectors::Together => SelectorLayout::Together,
         Selectors::PerPair => SelectorLayout::PerPair,
     };
+    plan.options.childless = case.childless;
     match case.offer {
         Offer::Exact => {}
         Offer::Automatic | Offer::AutomaticObsolete => {
@@ -219,6 +224,7 @@ fn their_side(case: &Case, ours: &Site, theirs: &Site) -> SwanConnection {
     connection.local_ranges = theirs.subnets_of(case.inner);
     connection.remote_ranges = ours.subnets_of(case.inner);
     connection.force_encapsulation = case.encapsulation == Encapsulation::Forced;
+    connection.childless = case.childless;
     connection.children = match (case.selectors, case.version) {
         (Selectors::Together, IkeVersion::V2) => SwanChildren::Together,
         (Selectors::PerPair, _) | (Selectors::Together, IkeVersion::V1) => SwanChildren::PerPair,

@@ -57,6 +57,18 @@ words! {
         NoEspProposal = "no-esp-proposal",
         /// The ranges do not overlap.
         NoSelectors = "no-selectors",
+        /// The peer's certificate is expired.
+        CertificateExpired = "certificate-expired",
+        /// The peer's certificate is for another name.
+        CertificateWrongName = "certificate-wrong-name",
+        /// The peer's certificate comes from an authority that we do not trust.
+        CertificateUnknownIssuer = "certificate-unknown-issuer",
+        /// The peer's certificate was revoked.
+        CertificateRevoked = "certificate-revoked",
+        /// The peer's certificate has a weak signature.
+        CertificateWeak = "certificate-weak",
+        /// Our certificate is expired.
+        OwnCertificateExpired = "own-certificate-expired",
     }
 
     /// Who is at the other end.
@@ -91,6 +103,18 @@ words! {
         Automatic = "auto",
         /// Always.
         Forced = "forced",
+    }
+
+    /// How both sides prove themselves.
+    Authentication {
+        /// By a shared key.
+        Psk = "psk",
+        /// By certificates with RSA keys.
+        Rsa = "rsa",
+        /// By certificates with ECDSA keys.
+        Ecdsa = "ecdsa",
+        /// By certificates with Ed25519 keys.
+        Ed25519 = "ed25519",
     }
 
     /// Which ranges share a Child SA.
@@ -131,6 +155,8 @@ pub struct Case {
     pub esp: String,
     /// What we propose.
     pub offer: Offer,
+    /// How both sides prove themselves.
+    pub authentication: Authentication,
     /// Pairs of a local and a remote range.
     pub pairs: u8,
     /// Which of them share a Child SA.
@@ -139,6 +165,8 @@ pub struct Case {
     pub translated: Translated,
     /// When ESP is encapsulated.
     pub encapsulation: Encapsulation,
+    /// Whether the IKE SA is set up without a Child SA (RFC 6023).
+    pub childless: bool,
     /// Family of the packets between the gateways.
     pub outer: Family,
     /// Family of the packets in the tunnel.
@@ -214,10 +242,12 @@ fn case(row: &str) -> Result<Case> {
         ike: "aes128gcm16-prfsha256-x25519".to_owned(),
         esp: "aes128gcm16-x25519".to_owned(),
         offer: Offer::Exact,
+        authentication: Authentication::Psk,
         pairs: 1,
         selectors: Selectors::Together,
         translated: Translated::Nobody,
         encapsulation: Encapsulation::Automatic,
+        childless: false,
         outer: Family::V4,
         inner: Family::V4,
     };
@@ -234,10 +264,12 @@ fn case(row: &str) -> Result<Case> {
             "ike" => case.ike = value.to_owned(),
             "esp" => case.esp = value.to_owned(),
             "offer" => case.offer = Offer::from_word(value)?,
+            "auth" => case.authentication = Authentication::from_word(value)?,
             "pairs" => case.pairs = value.parse().context("number of pairs")?,
             "selectors" => case.selectors = Selectors::from_word(value)?,
             "nat" => case.translated = Translated::from_word(value)?,
             "encap" => case.encapsulation = Encapsulation::from_word(value)?,
+            "childless" => case.childless = yes_or_no(value)?,
             "outer" => case.outer = family(value)?,
             "inner" => case.inner = family(value)?,
             other => bail!("no key {other:?}"),
@@ -251,6 +283,14 @@ fn version(word: &str) -> Result<IkeVersion> {
         "1" => Ok(IkeVersion::V1),
         "2" => Ok(IkeVersion::V2),
         other => bail!("no version {other:?}"),
+    }
+}
+
+fn yes_or_no(word: &str) -> Result<bool> {
+    match word {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        other => bail!("neither yes nor no: {other:?}"),
     }
 }
 

@@ -43,7 +43,7 @@ pub struct SwanConnection {
     pub force_encapsulation: bool,
     /// Whether to use IKEv1 aggressive mode.
     pub aggressive_mode: bool,
-    /// Whether to make and take an IKE SA without a Child SA first (RFC 6023).
+    /// Whether to make and take nothing but an IKE SA without a Child SA first (RFC 6023).
     pub childless: bool,
     /// Seconds of silence before it probes the peer; 0 means never.
     pub dpd_delay_seconds: u32,
@@ -141,7 +141,7 @@ impl SwanConnection {
             "proposals": self.ike_words(),
             "encap": yes_or_no(self.force_encapsulation),
             "aggressive": yes_or_no(self.aggressive_mode),
-            "childless": if self.childless { "prefer" } else { "allow" },
+            "childless": if self.childless { "force" } else { "allow" },
             "mobike": "no",
             "rekey_time": "0",
             "reauth_time": "0",

@@ -8,6 +8,7 @@ use isthmus_netlab::patience::eventually;
 use isthmus_netlab::{Ping, SwanConnection};
 use isthmus_types::Secret;
 
+use crate::certificates::{self, Defect};
 use crate::scenario::restart::down_for;
 use crate::setup::Stage;
 use crate::table::{Case, Role};
@@ -55,6 +56,15 @@ pub fn no_selectors(case: &Case) -> Result<String> {
         connection.local_ranges = vec!["10.77.0.0/24".parse()?];
         Ok(())
     })
+}
+
+/// A certificate is not good, for the reason that has `words` in it.
+pub fn certificate(case: &Case, defect: Defect, words: &str) -> Result<String> {
+    let account = refusal(case, DownReason::AuthenticationFailed, |plan, connection| {
+        certificates::equip(plan, connection, case.authentication, Some(defect))
+    })?;
+    ensure!(account.contains(words), "nothing of {words:?} in {account}");
+    Ok(account)
 }
 
 fn refusal(
