@@ -271,3 +271,113 @@ impl Demand {
             .any(|refused| refused.traffic == *pair && refused.ask_again > now)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use isthmus_types::Cidr;
+
+    use super::*;
+
+    fn demand(layout: SelectorLayout, lanes: u8) -> Demand {
+        let cidr = |text: &str| Selector::of(text.parse::<Cidr>().unwrap());
+        let whole = Traffic {
+            local: vec![cidr("10.1.0.0/24"), cidr("10.1.1.0/24")],
+            remote: vec![cidr("10.2.0.0/24")],
+        };
+        let pairs = whole
+            .local
+            .iter()
+            .map(|local| Traffic {
+                local: vec![local.clone()],
+                remote: whole.remote.clone(),
+            })
+            .collect();
+        Demand {
+            whole,
+            pairs,
+            layout,
+            lanes,
+            pairwise: false,
+            more_possible: false,
+            peer_takes_lanes: false,
+            refused: Vec::new(),
+        }
+    }
+
+    fn wanted(demand: &Demand, in_use: &[(&Traffic, u8)], now: Instant) -> Option<String> {
+        let wanted = demand.next(in_use.iter().copied(), now)?;
+        Some(format!("{} {}", wanted.traffic, wanted.lane))
+    }
+
+    fn start() -> Instant {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a test needs some instant to start from"
+        )]
+        Instant::now()
+    }
+
+    const WHOLE: &str = "10.1.0.0/24, 10.1.1.0/24 === 10.2.0.0/24 0";
+    const FIRST: &str = "10.1.0.0/24 === 10.2.0.0/24 0";
+    const SECOND: &str = "10.1.1.0/24 === 10.2.0.0/24 0";
+
+    #[test]
+    fn a_peer_that_takes_single_pairs_is_asked_for_one_after_the_other() {
+        for notify in [NotifyType::SINGLE_PAIR_REQUIRED, NotifyType::TS_UNACCEPTABLE] {
+            let (mut demand, now) = (demand(SelectorLayout::Automatic, 1), start());
+            assert_eq!(wanted(&demand, &[], now).unwrap(), WHOLE);
+            let whole = demand.whole.clone();
+            assert!(demand.note_refused(&whole, 0, notify, false, now));
+            assert_eq!(wanted(&demand, &[], now).unwrap(), FIRST);
+            let first = demand.pairs[0].clone();
+            demand.note_accepted(&first, &first, false);
+            assert_eq!(wanted(&demand, &[(&first, 0)], now).unwrap(), SECOND);
+            // Remembered by the next IKE SA.
+            demand.begin_anew();
+            assert_eq!(demand.first().traffic, first);
+        }
+    }
+
+    #[test]
+    fn an_answer_with_a_single_pair_leads_to_the_others_and_together_means_together() {
+        for (layout, expected) in [
+            (SelectorLayout::Automatic, Some(SECOND.to_owned())),
+            (SelectorLayout::Together, None),
+        ] {
+            let (mut demand, now) = (demand(layout, 1), start());
+            let (whole, first) = (demand.whole.clone(), demand.pairs[0].clone());
+            demand.note_accepted(&whole, &first, false);
+            assert_eq!(wanted(&demand, &[(&first, 0)], now), expected);
+            demand.note_missing([&first].into_iter(), now);
+            // What was left out is asked for again after a time.
+            let later = now + Duration::from_secs(31);
+            assert_eq!(wanted(&demand, &[(&first, 0)], later).unwrap(), SECOND);
+        }
+    }
+
+    #[test]
+    fn a_pair_that_is_refused_is_asked_for_less_and_less_and_the_others_stay() {
+        let (mut demand, now) = (demand(SelectorLayout::PerPair, 1), start());
+        let (first, second) = (demand.pairs[0].clone(), demand.pairs[1].clone());
+        let notify = NotifyType::TS_UNACCEPTABLE;
+        assert!(!demand.note_refused(&second, 0, notify, true, now));
+        assert_eq!(wanted(&demand, &[(&first, 0)], now), None);
+        let later = now + Duration::from_secs(31);
+        assert_eq!(wanted(&demand, &[(&first, 0)], later).unwrap(), SECOND);
+        demand.note_refused(&second, 0, notify, true, later);
+        let later_still = later + Duration::from_secs(31);
+        assert_eq!(wanted(&demand, &[(&first, 0)], later_still), None);
+    }
+
+    #[test]
+    fn lanes_are_filled_until_the_peer_refuses_one() {
+        let (mut demand, now) = (demand(SelectorLayout::Together, 3), start());
+        let whole = demand.whole.clone();
+        assert_eq!(wanted(&demand, &[(&whole, 0)], now), None, "the peer knows none");
+        demand.note_lanes(true);
+        let in_use = [(&whole, 0), (&whole, 2)];
+        assert!(wanted(&demand, &in_use, now).unwrap().ends_with(" 1"));
+        assert!(demand.note_refused(&whole, 1, NotifyType::TS_MAX_QUEUE, true, now));
+        assert_eq!(wanted(&demand, &in_use, now), None);
+    }
+}

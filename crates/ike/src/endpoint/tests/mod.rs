@@ -1,6 +1,7 @@
 //! Two endpoints whose messages the tests can see, hold back and forge with the keys of a peer.
 
 mod garbage;
+mod overtaking;
 mod peer_name;
 mod refusals;
 
