@@ -53,6 +53,8 @@ const NEEDS: &[Need] = &[
         "/usr/lib/ipsec/plugins/libstrongswan-vici.so",
         "strongswan-swanctl",
     ),
+    need(Set::Test, "wg", "wireguard-tools"),
+    need(Set::Test, "wireguard-go", "wireguard-go"),
 ];
 
 impl Set {

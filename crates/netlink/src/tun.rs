@@ -201,4 +201,71 @@ mod tests {
         })
         .unwrap();
     }
+
+    /// IPv4 and UDP headers before `payload`, from 192.0.2.2 to 192.0.2.1 port 9: as the device takes them when it is
+    /// to cut the payload into datagrams of `piece` bytes.
+    fn joined_datagrams(payload: &[u8], piece: u16) -> Vec<u8> {
+        let length = (8 + payload.len()) as u16;
+        let mut packet = vec![1, 5];
+        for half in [28, piece, 20, 6] {
+            packet.extend(half.to_ne_bytes());
+        }
+        let ip = packet.len();
+        packet.extend([0x45, 0]);
+        packet.extend((20 + length).to_be_bytes());
+        packet.extend([0, 1, 0x40, 0, 64, 17, 0, 0, 192, 0, 2, 2, 192, 0, 2, 1]);
+        let sum = words(&packet[ip..]);
+        packet[ip + 10..ip + 12].copy_from_slice(&(!fold(sum)).to_be_bytes());
+        let pseudo = words(&packet[ip + 12..]) + 17 + u32::from(length);
+        packet.extend([0, 7, 0, 9]);
+        packet.extend(length.to_be_bytes());
+        packet.extend(fold(pseudo).to_be_bytes());
+        packet.extend_from_slice(payload);
+        packet
+    }
+
+    fn words(bytes: &[u8]) -> u32 {
+        bytes
+            .chunks(2)
+            .map(|word| u32::from(word[0]) << 8 | u32::from(word[1]))
+            .sum()
+    }
+
+    fn fold(mut sum: u32) -> u16 {
+        while sum >> 16 != 0 {
+            sum = (sum & 0xffff) + (sum >> 16);
+        }
+        sum as u16
+    }
+
+    #[test]
+    fn joined_datagrams_arrive_as_they_were() {
+        let scratch = Scratch::new("joined");
+        namespace::run(&scratch.0, || {
+            create_persistent("tunnel0", Layer::Ip).unwrap();
+            for line in ["address add 192.0.2.1/24 dev tunnel0", "link set tunnel0 up"] {
+                let status = std::process::Command::new("ip").args(line.split(' ')).status();
+                assert!(status.unwrap().success(), "{line}");
+            }
+            let socket = std::net::UdpSocket::bind("192.0.2.1:9").unwrap();
+            socket
+                .set_read_timeout(Some(std::time::Duration::from_secs(5)))
+                .unwrap();
+            let tun = Tun::attach("tunnel0").unwrap();
+            assert!(tun.has_udp_segmentation());
+            // With a last datagram that is shorter, as long as the others, and with as many as one write may hold.
+            for (piece, length) in [(64, 64 * 9 + 5), (64, 64 * 10), (64, 64 * 64), (1400, 1400 * 46)] {
+                let payload: Vec<u8> = (0..length).map(|n: u32| (n * 7 / 3) as u8).collect();
+                let packet = joined_datagrams(&payload, piece as u16);
+                tun.write(&[IoSlice::new(&packet)]).unwrap();
+                for expected in payload.chunks(piece) {
+                    let mut buffer = [0; 2000];
+                    let (found, from) = socket.recv_from(&mut buffer).unwrap();
+                    assert_eq!(from, "192.0.2.2:7".parse().unwrap());
+                    assert_eq!(&buffer[..found], expected, "{length} bytes by {piece}");
+                }
+            }
+        })
+        .unwrap();
+    }
 }
