@@ -40,7 +40,7 @@ pub const IKE_PORT: u16 = 500;
 pub const NAT_PORT: u16 = 4500;
 
 /// Up to so many cores, one thread drives both directions.
-const ONE_THREAD_CORES: usize = 2;
+const ONE_THREAD_CORES: usize = 1;
 const STACK: usize = 512 << 10;
 const QUEUE: usize = 1024;
 

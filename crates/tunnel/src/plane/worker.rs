@@ -1,7 +1,7 @@
 //! A packet thread: it drives one direction of a gateway, or both, and sleeps while there is nothing to do.
 //!
-//! Two threads let the directions use two cores. Where there are no more than that, one thread for both is faster:
-//! every packet passes fewer threads that have to be woken, and an answer finds its way back while the thread is awake.
+//! Two threads let the directions use two cores, and bulk traffic is faster so already where two cores are all there
+//! is. On a single core one thread for both saves waking the other.
 
 use std::os::fd::BorrowedFd;
 
