@@ -1,6 +1,7 @@
 //! The daemon between two real namespaces: keys are negotiated, packets pass, devices come and go.
 
 mod certificates;
+mod cores;
 mod harness;
 mod paths;
 
