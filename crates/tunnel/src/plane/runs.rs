@@ -31,6 +31,7 @@ impl Place {
 pub(super) struct Runs {
     // The oldest first.
     open: Vec<Run>,
+    #[expect(clippy::vec_box, reason = "they move between the lists, which must not copy them")]
     spare: Vec<Box<Pieces>>,
 }
 
