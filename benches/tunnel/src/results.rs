@@ -198,7 +198,7 @@ mod tests {
         slow.add(Kind::Isthmus, Measure::Packets, 1.0);
         slow.add(Kind::Isthmus, Measure::RoundTrip, 200.0);
         let found = slow.shortcomings();
-        assert_eq!(found.len(), 4, "{found:?}");
+        assert_eq!(found.len(), 5, "{found:?}");
         assert!(
             found[0].starts_with("TCP, 1 flow: 10.00 of strongSwan"),
             "{found:?}"
