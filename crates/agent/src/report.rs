@@ -2,8 +2,8 @@
 
 use isthmus_fabric::Owner;
 use isthmus_hostplan::{
-    ConnectionPlan, ConnectionReport, DownReason, GatewayPlan, GatewayReport, HostPlan, HostReport,
-    InstanceReport, ObjectState, PlanStatus, TunnelReport, TunnelState, VpcPlan, VpcReport,
+    ConnectionPlan, ConnectionReport, Diagnosis, DownReason, GatewayPlan, GatewayReport, HostPlan,
+    HostReport, InstanceReport, ObjectState, PlanStatus, TunnelReport, TunnelState, VpcPlan, VpcReport,
 };
 use isthmus_types::{Generation, Timestamp};
 
@@ -182,6 +182,7 @@ impl Facts<'_> {
             packets_in: 0,
             packets_out: 0,
             drops: Vec::new(),
+            diagnosis: Diagnosis::default(),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Control makes every choice; an agent has none left. This crate says nothing of how either side works. A plan
 //! carries pre-shared keys: it travels only over a channel that root alone can read and is sealed on disk.
 
+pub mod diagnosis;
 pub mod report;
 pub mod tunnel;
 
@@ -15,6 +16,7 @@ use isthmus_types::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use diagnosis::Diagnosis;
 pub use report::{
     ConnectionReport, DownReason, GatewayReport, HostReport, InstanceReport, ObjectState, PlanStatus,
     TunnelState, VpcReport,

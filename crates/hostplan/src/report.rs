@@ -3,6 +3,8 @@
 use isthmus_types::{Generation, HostName, InstanceId, Timestamp, VpcId, VpnConnectionId, VpnGatewayId};
 use serde::{Deserialize, Serialize};
 
+use crate::diagnosis::Diagnosis;
+
 /// One report of a host. It is whole: what it does not list, the host does not have.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HostReport {
@@ -107,6 +109,9 @@ pub struct ConnectionReport {
     pub packets_out: u64,
     /// Packets dropped since the daemon started, by reason; only reasons that occurred.
     pub drops: Vec<(String, u64)>,
+    /// What else is known about it.
+    #[serde(default)]
+    pub diagnosis: Diagnosis,
 }
 
 /// State of a tunnel.

@@ -22,6 +22,7 @@ use crate::parts::Parts;
 use crate::sa::IkeSa;
 use crate::selector::{self, Selector};
 use crate::status::{ChildStatus, DownReason};
+use crate::survey::Survey;
 
 /// How often the peer must be early before the lifetimes are said to differ: once may be a person's wish.
 const EARLY_TIMES: u8 = 2;
@@ -37,6 +38,10 @@ pub(crate) struct Tally {
     pub(crate) refusals: u32,
     /// Attempts in a row without an answer to the first message.
     pub(crate) unanswered: u32,
+    /// Whether to find out what IKE proposals the peer has.
+    pub(crate) ike_survey: Survey,
+    /// Whether to find out what ESP proposals the peer has.
+    pub(crate) esp_survey: Survey,
     early_children: u8,
     early_ikes: u8,
 }

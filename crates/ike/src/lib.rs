@@ -44,6 +44,7 @@ mod retransmit;
 mod sa;
 mod selector;
 mod status;
+mod survey;
 mod timer;
 
 pub use algorithm::{AdditionalKeyExchanges, EspSuite, IkeSuite, SequenceNumbers};

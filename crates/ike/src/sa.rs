@@ -77,6 +77,8 @@ pub(crate) struct InitSent {
     pub(crate) rounds: u32,
     /// The unauthenticated error that was received last.
     pub(crate) refused_with: Option<u16>,
+    /// Whether it only finds out what the peer accepts.
+    pub(crate) survey: bool,
 }
 
 pub(crate) struct InitAnswered {

@@ -9,11 +9,12 @@ use std::time::Instant;
 use isthmus_crypto::suite::CipherSuite;
 use isthmus_esp::{ConnectionHandle, InboundSa, OutboundSa};
 use isthmus_hostplan::{ConnectionPlan, ConnectionReport, DownReason, TunnelState};
-use isthmus_ike::{ChildId, ChildSa, ConnectionStatus, OutboundUse};
+use isthmus_ike::{ChildId, ChildSa, ConnectionStatus, EventKind, OutboundUse, Severity};
 use isthmus_runtime::clock;
 use isthmus_types::Timestamp;
 
 use crate::convert;
+use crate::diagnosis::{Epoch, LogLimit};
 use crate::path_mtu::PathMtu;
 use crate::plane::{ConnectionSetting, Counters, NewInboundSa, NewOutboundSa, PathReport, Plane, Wrapping};
 
@@ -31,6 +32,7 @@ pub(crate) struct Connection {
     obstacle: Option<String>,
     authentic_seen: u64,
     path: PathMtu,
+    log_limit: LogLimit,
 }
 
 struct Child {
@@ -62,6 +64,7 @@ impl Connection {
             obstacle: None,
             authentic_seen: 0,
             path: PathMtu::new(link_mtu),
+            log_limit: LogLimit::default(),
         }
     }
 
@@ -258,8 +261,30 @@ impl Connection {
         true
     }
 
+    /// Writes what happened to the log, one sentence each, not the same again and again.
+    pub(crate) fn log(&mut self, kind: &EventKind, now: Instant) {
+        let sentence = kind.to_string();
+        if !self.log_limit.admits(&sentence, now) {
+            return;
+        }
+        let (connection, name) = (self.plan.connection, &self.plan.name);
+        match kind {
+            EventKind::Found { severity, .. } if *severity >= Severity::Warning => {
+                tracing::warn!(%connection, %name, "{sentence}");
+            }
+            EventKind::ChildDeleted { .. }
+            | EventKind::ChildInstalled { .. }
+            | EventKind::Found { .. }
+            | EventKind::IkeDeleted { .. }
+            | EventKind::IkeEstablished { .. }
+            | EventKind::IkeReplaced { .. }
+            | EventKind::NegotiationStarted { .. }
+            | EventKind::PeerMoved { .. } => tracing::info!(%connection, %name, "{sentence}"),
+        }
+    }
+
     /// All about it.
-    pub(crate) fn report(&self, status: Option<&ConnectionStatus>) -> ConnectionReport {
+    pub(crate) fn report(&self, status: Option<&ConnectionStatus>, epoch: &Epoch) -> ConnectionReport {
         let counters = &self.counters;
         ConnectionReport {
             connection: self.plan.connection,
@@ -276,6 +301,9 @@ impl Connection {
                 .occurred()
                 .map(|(reason, count)| (reason.word().to_owned(), count))
                 .collect(),
+            diagnosis: status
+                .map(|status| epoch.diagnosis(status, self.plan.version))
+                .unwrap_or_default(),
         }
     }
 

@@ -19,6 +19,7 @@ use isthmus_types::VpnConnectionId;
 use crate::connection::Connection;
 use crate::convert;
 use crate::key_log::KeyLog;
+use crate::diagnosis::Epoch;
 use crate::plane::{Device, DeviceError, ExpectedPeers, GatewayEvent, Plane, PlaneEvent};
 
 /// Longest packet of a link that nothing is known of, bytes.
@@ -40,6 +41,7 @@ pub(crate) struct Gateway {
     link_mtu: u16,
     key_log: Option<KeyLog>,
     resolutions: Vec<(VpnConnectionId, String)>,
+    times: Epoch,
     changed: bool,
 }
 
@@ -70,6 +72,7 @@ impl Gateway {
             link_mtu: LINK_MTU,
             key_log: None,
             resolutions: Vec::new(),
+            times: Epoch::new(now),
             changed: true,
             plan,
         };
@@ -276,7 +279,7 @@ impl Gateway {
     pub(crate) fn connection_reports(&self) -> impl Iterator<Item = ConnectionReport> + '_ {
         self.connections
             .iter()
-            .map(|(id, connection)| connection.report(self.endpoint.status(*id).as_ref()))
+            .map(|(id, connection)| connection.report(self.endpoint.status(*id).as_ref(), &self.times))
     }
 
     fn admit(&mut self, plan: ConnectionPlan) {
@@ -390,6 +393,11 @@ impl Gateway {
                 self.apply(event);
             } else if let Some(transmit) = self.endpoint.poll_transmit() {
                 self.transmit(&transmit);
+            } else if let Some(note) = self.endpoint.poll_note() {
+                self.changed = true;
+                if let Some(connection) = self.connections.get_mut(&note.connection) {
+                    connection.log(&note.kind, Instant::now());
+                }
             } else {
                 return;
             }

@@ -14,6 +14,7 @@
 mod connection;
 mod control;
 mod convert;
+mod diagnosis;
 mod gateway;
 mod key_log;
 mod listener;

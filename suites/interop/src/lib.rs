@@ -10,6 +10,7 @@
 
 mod certificates;
 mod harness;
+mod mismatch;
 mod scenario;
 mod setup;
 mod table;
@@ -27,6 +28,22 @@ pub fn main() -> ExitCode {
     let outcome = match arguments.split_first() {
         Some((first, rest)) if first == TUNNELD => tunneld::run(rest),
         _ => harness::run(&arguments),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            harness::complain(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The test program of the deliberate mismatches.
+pub fn mismatches() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let outcome = match arguments.split_first() {
+        Some((first, rest)) if first == TUNNELD => tunneld::run(rest),
+        _ => mismatch::run(&arguments),
     };
     match outcome {
         Ok(code) => code,

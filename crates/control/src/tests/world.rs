@@ -289,6 +289,7 @@ pub fn connection_report(connection: VpnConnectionId, state: TunnelState) -> Con
         packets_in: 0,
         packets_out: 0,
         drops: Vec::new(),
+        diagnosis: isthmus_hostplan::Diagnosis::default(),
     }
 }
 

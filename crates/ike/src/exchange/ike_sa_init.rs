@@ -31,6 +31,7 @@ use crate::parts::{Parts, required};
 use crate::retransmit::Retransmission;
 use crate::sa::{IkeSa, InitAnswered, InitSent, State};
 use crate::status::DownReason;
+use crate::survey;
 use crate::timer::{Timer, Timers};
 
 /// How long an attempt waits for an answer to its first message.
@@ -54,13 +55,18 @@ pub(crate) fn start(context: &mut Context<'_>) -> Result<IkeSa, IkeError> {
     if let Method::Unusable(why) = &connection.method {
         return Err(own_credentials(why.clone()));
     }
+    let survey = connection.tally.ike_survey.take();
     let config = &connection.config;
     let group = config
         .ike_proposals
         .iter()
         .find_map(|proposal| proposal.dh.first().copied())
         .ok_or(IkeError::Internal("there is no IKE proposal with a group"))?;
-    let proposals = config.ike_proposals.clone();
+    let proposals = if survey {
+        survey::ike(&config.ike_proposals)
+    } else {
+        config.ike_proposals.clone()
+    };
     let forced = config.force_encapsulation;
     let extensions = Extensions::offered(config);
     let dh = generate(group)?;
@@ -99,6 +105,7 @@ pub(crate) fn start(context: &mut Context<'_>) -> Result<IkeSa, IkeError> {
         extensions,
         rounds: 0,
         refused_with: None,
+        survey,
     };
     send(context, &mut sa, init);
     Ok(sa)
@@ -364,7 +371,9 @@ fn retry_or_note(context: &mut Context<'_>, sa: &mut IkeSa, mut init: Box<InitSe
         return;
     };
     let notify_type = error.notify_type;
-    if notify_type == NotifyType::NO_PROPOSAL_CHOSEN || notify_type == NotifyType::INVALID_KE_PAYLOAD {
+    if init.survey {
+        // It tells no more than the refusal that led to it.
+    } else if notify_type == NotifyType::NO_PROPOSAL_CHOSEN || notify_type == NotifyType::INVALID_KE_PAYLOAD {
         let ours = offer_ike(&init.proposals, None);
         context.find(match error_group(error) {
             Some(group) => FindingKind::GroupDemanded {
@@ -386,6 +395,10 @@ fn retry_or_note(context: &mut Context<'_>, sa: &mut IkeSa, mut init: Box<InitSe
     if init.refused_with == Some(notify_type.0) {
         sa.state = State::Dead;
         if let Some(connection) = &mut context.connection {
+            if notify_type == NotifyType::NO_PROPOSAL_CHOSEN || notify_type == NotifyType::INVALID_KE_PAYLOAD
+            {
+                connection.tally.ike_survey.ask();
+            }
             connection.ike_pause.after_failure(context.host, context.now);
         }
     } else {
@@ -424,6 +437,14 @@ fn accept(
     let answered = required(parts.sa, PayloadType::SA)?;
     let ke = required(parts.ke, PayloadType::KE)?;
     let nonce_responder = required(parts.nonce, PayloadType::NONCE)?;
+    if init.survey {
+        if let Some(connection) = &mut context.connection {
+            let found = evidence::no_ike_proposal(&connection.config, &answered);
+            connection.diary.find(found);
+            connection.ike_pause.after_failure(context.host, context.now);
+        }
+        return Ok(State::Dead);
+    }
     let suite = match answered.as_slice() {
         [one] => choose_ike(&init.proposals, std::slice::from_ref(one)).map(|chosen| chosen.suite),
         [] | [_, ..] => None,

@@ -312,13 +312,13 @@ fn no_proposal(layer: Layer, ours: &str, theirs: Option<&Theirs>) -> String {
             offered,
             nearest: None,
         }) => {
-            format!("no {layer} proposal in common: the peer offers {offered}; accepted here: {ours}")
+            format!("no {layer} proposal in common: the peer has {offered}; accepted here: {ours}")
         }
         Some(Theirs {
             offered,
             nearest: Some(nearest),
         }) => format!(
-            "no {layer} proposal in common: the peer offers {offered}; accepted here: {ours}; the nearest pair, {} there \
+            "no {layer} proposal in common: the peer has {offered}; accepted here: {ours}; the nearest pair, {} there \
              and {} here, differs in {}",
             nearest.theirs,
             nearest.ours,

@@ -45,6 +45,8 @@ pub struct SwanConnection {
     pub aggressive_mode: bool,
     /// Whether to make and take nothing but an IKE SA without a Child SA first (RFC 6023).
     pub childless: bool,
+    /// Whether to ask for transport mode, which joins hosts rather than networks.
+    pub transport_mode: bool,
     /// Seconds of silence before it probes the peer; 0 means never.
     pub dpd_delay_seconds: u32,
 }
@@ -91,6 +93,7 @@ impl SwanConnection {
             force_encapsulation: true,
             aggressive_mode: false,
             childless: false,
+            transport_mode: false,
             dpd_delay_seconds: 0,
         }
     }
@@ -176,6 +179,7 @@ impl SwanConnection {
                 "local_ts": texts(local),
                 "remote_ts": texts(remote),
                 "esp_proposals": self.esp_words(),
+                "mode": if self.transport_mode { "transport" } else { "tunnel" },
                 "rekey_time": "0",
                 "rekey_bytes": "0",
                 "rekey_packets": "0",

@@ -13,6 +13,7 @@ use crate::child::{Agreement, Child, Parent};
 use crate::demand::Wanted;
 use crate::error::{IkeError, Violation};
 use crate::event::{ChildId, OutboundUse};
+use crate::evidence;
 use crate::exchange::followup_ke::Followup;
 use crate::host::{Context, Host};
 use crate::keys::Nonces;
@@ -38,6 +39,8 @@ pub(crate) struct ChildAttempt {
     pub(super) rounds: u32,
     /// Of the configuration that it follows.
     revision: u32,
+    /// Whether it only finds out what the peer accepts.
+    pub(super) survey: bool,
     /// What the peer did with the same child meanwhile.
     pub(super) collision: Option<Collision>,
     pub(super) followup: Followup,
@@ -91,6 +94,7 @@ impl ChildAttempt {
             shares: connection.demand.wants_lanes() || wanted.lane > 0,
             rounds: 0,
             revision: connection.revision,
+            survey: false,
             collision: None,
             followup: Followup::default(),
         })
@@ -196,6 +200,14 @@ impl ChildAttempt {
             });
         };
         let (spi, revision) = (self.spi, self.revision);
+        if self.survey
+            && let Some(connection) = &context.connection
+        {
+            return Err(ChildRefused {
+                why: Refused::Surveyed(evidence::no_esp_proposal(&connection.config, &answered, exchange)),
+                installed_at_peer: Some(spi),
+            });
+        }
         self.check(&answered, &ts_initiator, &ts_responder, parts, exchange, children)
             .and_then(|checked| {
                 Child::install(

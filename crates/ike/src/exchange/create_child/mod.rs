@@ -30,6 +30,7 @@ use crate::negotiate::KeyExchange;
 use crate::parts::{Parts, required};
 use crate::sa::{Established, Exchange, IkeSa, Phase};
 use crate::selector::Traffic;
+use crate::survey;
 
 /// Most children in use of one IKE SA.
 const MAX_CHILDREN: usize = 128;
@@ -45,7 +46,13 @@ pub(crate) fn begin(
     context: &mut Context<'_>,
     wanted: Wanted,
 ) -> Result<(Box<ChildAttempt>, Vec<Payload>), IkeError> {
-    let attempt = ChildAttempt::new(context, wanted, None)?;
+    let mut attempt = ChildAttempt::new(context, wanted, None)?;
+    if let Some(connection) = &mut context.connection
+        && connection.tally.esp_survey.take()
+    {
+        attempt.survey = true;
+        attempt.proposals = survey::esp(&attempt.proposals);
+    }
     begin_with(attempt, Vec::new())
 }
 
@@ -426,7 +433,7 @@ fn give_up(
     }
     let notify = match &refused.why {
         Refused::ByPeer(notify) => Some(*notify),
-        Refused::ByUs(_) => None,
+        Refused::ByUs(_) | Refused::Surveyed(_) => None,
     };
     if let Some((Some(_), _)) = collision {
         // The peer's child takes the place.

@@ -22,6 +22,8 @@ pub(crate) struct ChildRefused {
 pub(crate) enum Refused {
     ByPeer(NotifyType),
     ByUs(IkeError),
+    /// Nothing is wrong with it: it only tells what the peer accepts.
+    Surveyed(FindingKind),
 }
 
 /// What was asked, in words.
@@ -70,7 +72,13 @@ impl ChildRefused {
                 reason: error.down_reason(),
                 detail: format!("the peer's Child SA is unusable: {error}"),
             },
+            Refused::Surveyed(kind) => kind.clone(),
         };
+        if let (FindingKind::NoProposalInCommon { theirs: None, .. }, Some(connection)) =
+            (&kind, &mut context.connection)
+        {
+            connection.tally.esp_survey.ask();
+        }
         context.find(kind);
         if let Some(connection) = &mut context.connection {
             connection.child_pause.after_failure(context.host, context.now);
