@@ -11,9 +11,7 @@ use isthmus_hostplan::{ConnectionPlan, PeerEndpoint};
 use isthmus_netlab::isthmus::{Program, connection_between};
 use isthmus_netlab::patience::{eventually_within, stretched};
 use isthmus_netlab::strongswan::SwanCertificate;
-use isthmus_netlab::{
-    Isthmus, Nat, Site, StrongSwan, SwanConnection, TwoSites, TwoSitesOptions,
-};
+use isthmus_netlab::{Isthmus, Nat, Site, StrongSwan, SwanConnection, TwoSites, TwoSitesOptions};
 use isthmus_types::{Cidr, IkeVersion, Secret};
 
 const TABLE: &str = include_str!("../mismatches.txt");
@@ -230,7 +228,14 @@ fn change(
         "peer.id" => peer.local_id = value.to_owned(),
         "peer.ike" => peer.ike_proposals = vec![value.to_owned()],
         "peer.local" => peer.local_ranges = vec![value.parse()?],
-        "peer.mode" => peer.transport_mode = true,
+        "peer.mode" => {
+            // Transport mode is between the gateways themselves.
+            let host = |address: std::net::IpAddr| format!("{address}/32").parse::<Cidr>();
+            let (there, here) = (host(peer.local)?, host(peer.remote)?);
+            (plan.local_cidrs, plan.peer_cidrs) = (vec![here], vec![there]);
+            (peer.local_ranges, peer.remote_ranges) = (vec![there], vec![here]);
+            peer.transport_mode = true;
+        }
         "peer.psk" => peer.psk = Secret::new(value.to_owned()),
         "peer.remote" => peer.remote_ranges = vec![value.parse()?],
         "peer.version" => peer.version = IkeVersion::V1,
@@ -276,7 +281,12 @@ fn drop_on_the_way(sites: &TwoSites, what: &str) -> Result<()> {
         other => bail!("nothing to drop by the name of {other:?}"),
     };
     sites.internet.nft(&format!(
-        "table ip blocked{what} {{ chain forward {{ type filter hook forward priority filter; {rule} }} }}"
+        "table ip blocked{what} {{
+            chain forward {{
+                type filter hook forward priority filter;
+                {rule}
+            }}
+        }}"
     ))
 }
 

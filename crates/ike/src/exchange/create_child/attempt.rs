@@ -204,7 +204,11 @@ impl ChildAttempt {
             && let Some(connection) = &context.connection
         {
             return Err(ChildRefused {
-                why: Refused::Surveyed(evidence::no_esp_proposal(&connection.config, &answered, exchange)),
+                why: Refused::Surveyed(Box::new(evidence::no_esp_proposal(
+                    &connection.config,
+                    &answered,
+                    exchange,
+                ))),
                 installed_at_peer: Some(spi),
             });
         }

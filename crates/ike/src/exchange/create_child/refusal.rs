@@ -23,7 +23,7 @@ pub(crate) enum Refused {
     ByPeer(NotifyType),
     ByUs(IkeError),
     /// Nothing is wrong with it: it only tells what the peer accepts.
-    Surveyed(FindingKind),
+    Surveyed(Box<FindingKind>),
 }
 
 /// What was asked, in words.
@@ -72,7 +72,7 @@ impl ChildRefused {
                 reason: error.down_reason(),
                 detail: format!("the peer's Child SA is unusable: {error}"),
             },
-            Refused::Surveyed(kind) => kind.clone(),
+            Refused::Surveyed(kind) => FindingKind::clone(kind),
         };
         if let (FindingKind::NoProposalInCommon { theirs: None, .. }, Some(connection)) =
             (&kind, &mut context.connection)
