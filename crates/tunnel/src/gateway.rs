@@ -18,8 +18,8 @@ use isthmus_types::VpnConnectionId;
 
 use crate::connection::Connection;
 use crate::convert;
-use crate::key_log::KeyLog;
 use crate::diagnosis::Epoch;
+use crate::key_log::KeyLog;
 use crate::plane::{Device, DeviceError, ExpectedPeers, GatewayEvent, Plane, PlaneEvent};
 
 /// Longest packet of a link that nothing is known of, bytes.
