@@ -76,6 +76,11 @@ impl Diary {
         self.findings.retain(|known| !disproved(&known.kind));
     }
 
+    /// Whether there is such a finding.
+    pub(crate) fn holds(&self, wanted: impl Fn(&FindingKind) -> bool) -> bool {
+        self.findings.iter().any(|known| wanted(&known.kind))
+    }
+
     /// Gives what is new its time, and tells the shell of it.
     pub(crate) fn stamp(&mut self, connection: VpnConnectionId, host: &mut Host, now: Instant) {
         for known in &mut self.findings {

@@ -243,7 +243,7 @@ pub(crate) fn on_established(context: &mut Context<'_>, sa: &IkeSa, suite: &IkeS
                     layer: Layer::Ike,
                     ..
                 }
-                | FindingKind::TransportModeAsked
+                | FindingKind::TransportModeAsked { .. }
         ) || (matches!(kind, FindingKind::PortUnanswered { .. }) && !begun_on_4500)
     });
     diary.note(EventKind::IkeEstablished {
@@ -350,7 +350,7 @@ pub(crate) fn on_peers_end(connection: &mut Connection, layer: Layer, age: Durat
 /// The peer asks for a Child SA in this mode.
 pub(crate) fn mode(context: &mut Context<'_>, parts: &Parts) {
     if parts.notify(NotifyType::USE_TRANSPORT_MODE).is_some() {
-        context.find(FindingKind::TransportModeAsked);
+        context.find(FindingKind::TransportModeAsked { refused: false });
     }
 }
 

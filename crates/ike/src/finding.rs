@@ -255,7 +255,10 @@ pub enum FindingKind {
         theirs: Option<String>,
     },
     /// The peer asks for transport mode, which does not join networks.
-    TransportModeAsked,
+    TransportModeAsked {
+        /// Whether it also asks for ranges that are not ours, as such a peer does.
+        refused: bool,
+    },
     /// The peer speaks another IKE version.
     VersionMismatch {
         /// The version that it speaks.
@@ -376,7 +379,7 @@ impl FindingKind {
             Self::PortUnanswered { .. } => "port_unanswered",
             Self::SelectorsNarrowed { .. } => "selectors_narrowed",
             Self::SelectorsRefused { .. } => "selectors_refused",
-            Self::TransportModeAsked => "transport_mode_asked",
+            Self::TransportModeAsked { .. } => "transport_mode_asked",
             Self::VersionMismatch { .. } => "version_mismatch",
         }
     }
@@ -400,8 +403,9 @@ impl FindingKind {
             Self::LifetimeSkew { .. }
             | Self::ObsoleteAlgorithm { .. }
             | Self::PortUnanswered { .. }
-            | Self::SelectorsNarrowed { .. }
-            | Self::TransportModeAsked => Severity::Warning,
+            | Self::SelectorsNarrowed { .. } => Severity::Warning,
+            Self::TransportModeAsked { refused: true } => Severity::Error,
+            Self::TransportModeAsked { refused: false } => Severity::Warning,
             Self::NatFound { .. } | Self::PfsUnverified { .. } => Severity::Info,
             Self::Other { reason, .. } => match reason {
                 DownReason::Negotiating => Severity::Info,
@@ -467,7 +471,7 @@ impl FindingKind {
             Self::PortUnanswered { .. } => "udp_500",
             Self::SelectorsNarrowed { end, .. } => cidrs(Some(*end)),
             Self::SelectorsRefused { end, .. } => cidrs(*end),
-            Self::TransportModeAsked => "esp.mode",
+            Self::TransportModeAsked { .. } => "esp.mode",
             Self::VersionMismatch { .. } => "ike_version",
         }
     }
@@ -510,7 +514,7 @@ impl FindingKind {
             | Self::PortUnanswered { .. }
             | Self::SelectorsNarrowed { .. }
             | Self::SelectorsRefused { .. }
-            | Self::TransportModeAsked
+            | Self::TransportModeAsked { .. }
             | Self::VersionMismatch { .. } => vec![self.field()],
         }
     }
@@ -532,14 +536,13 @@ impl FindingKind {
             },
             Self::PfsMismatch { .. } => DownReason::IpsecProposalMismatch,
             Self::VersionMismatch { .. } => DownReason::IkeProposalMismatch,
-            Self::SelectorsRefused { .. } => DownReason::SelectorMismatch,
+            Self::SelectorsRefused { .. } | Self::TransportModeAsked { .. } => DownReason::SelectorMismatch,
             Self::LifetimeSkew { .. }
             | Self::NatFound { .. }
             | Self::ObsoleteAlgorithm { .. }
             | Self::PfsUnverified { .. }
             | Self::PortUnanswered { .. }
-            | Self::SelectorsNarrowed { .. }
-            | Self::TransportModeAsked => DownReason::Negotiating,
+            | Self::SelectorsNarrowed { .. } => DownReason::Negotiating,
             Self::Other { reason, .. } => *reason,
         }
     }
@@ -566,8 +569,9 @@ impl FindingKind {
             | Self::PortUnanswered { .. }
             | Self::SelectorsNarrowed { .. }
             | Self::SelectorsRefused { .. }
-            | Self::TransportModeAsked
             | Self::VersionMismatch { .. } => 2,
+            // It explains the ranges too.
+            Self::TransportModeAsked { .. } => 3,
         }
     }
 

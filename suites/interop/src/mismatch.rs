@@ -212,7 +212,7 @@ fn change(
         "our.fragments" => plan.options.fragment_size = 0,
         "our.ike" => plan.ike_proposals = vec![isthmus_netlab::proposal::ike(value)?],
         "our.ranges" => {
-            let range = |side: u8, number: u8| format!("10.{side}.{number}.0/24").parse::<Cidr>();
+            let range = |side: u8, number: u8| format!("fd00:{side}:0:{number}::/64").parse::<Cidr>();
             let ranges = |side| {
                 (0..value.parse::<u8>()?)
                     .map(|number| Ok(range(side, number)?))
@@ -232,7 +232,6 @@ fn change(
             // Transport mode is between the gateways themselves.
             let host = |address: std::net::IpAddr| format!("{address}/32").parse::<Cidr>();
             let (there, here) = (host(peer.local)?, host(peer.remote)?);
-            (plan.local_cidrs, plan.peer_cidrs) = (vec![here], vec![there]);
             (peer.local_ranges, peer.remote_ranges) = (vec![there], vec![here]);
             peer.transport_mode = true;
         }

@@ -108,9 +108,12 @@ impl FindingKind {
                 ours,
                 theirs,
             } => selectors_refused(*by, *end, ours, theirs.as_deref()),
-            Self::TransportModeAsked => {
-                "the peer asks for transport mode; it was answered with tunnel mode".into()
+            Self::TransportModeAsked { refused } => if *refused {
+                "the peer asks for transport mode between the gateways alone, which joins no networks"
+            } else {
+                "the peer asks for transport mode; it was answered with tunnel mode"
             }
+            .into(),
             Self::VersionMismatch { theirs, ours } => {
                 format!("the peer speaks IKE version {theirs}, version {ours} is configured here")
             }
@@ -161,7 +164,7 @@ impl FindingKind {
             Self::SelectorsRefused { .. } => {
                 "make the ranges mirror each other: local here is remote there, and the other way round".into()
             }
-            Self::TransportModeAsked => "set tunnel mode at the peer".into(),
+            Self::TransportModeAsked { .. } => "set tunnel mode at the peer".into(),
             Self::VersionMismatch { theirs, .. } => {
                 format!("choose IKE version {theirs} here, or change it at the peer")
             }
@@ -205,7 +208,7 @@ impl FindingKind {
             | Self::ObsoleteAlgorithm { .. }
             | Self::Other { .. }
             | Self::PortUnanswered { .. }
-            | Self::TransportModeAsked => String::new(),
+            | Self::TransportModeAsked { .. } => String::new(),
         }
     }
 
@@ -229,7 +232,7 @@ impl FindingKind {
             Self::SelectorsNarrowed { carried, .. } => selector::describe(carried),
             Self::VersionMismatch { theirs, .. } => theirs.to_string(),
             Self::CertificateRefused { subject, .. } => subject.clone(),
-            Self::TransportModeAsked => "transport".into(),
+            Self::TransportModeAsked { .. } => "transport".into(),
             Self::AddressUnknown { .. }
             | Self::AuthenticationRefusedByPeer { .. }
             | Self::FragmentsLost { .. }

@@ -173,6 +173,12 @@ impl ChildRequest {
                 detail: error.to_string(),
             },
         };
+        let transport = |known: &FindingKind| matches!(known, FindingKind::TransportModeAsked { .. });
+        if matches!(kind, FindingKind::SelectorsRefused { .. }) && connection.diary.holds(transport) {
+            connection
+                .diary
+                .find(FindingKind::TransportModeAsked { refused: true });
+        }
         connection.diary.find(kind);
     }
 
