@@ -225,7 +225,7 @@ mod tests {
         let ends = ("fd00::1".parse().unwrap(), "fd00::2".parse().unwrap());
         assert_eq!(
             *esp_line(ends, 0x100, cipher, &keys(2, 1)),
-            "\"IPv6\",\"fd00::1\",\"fd00::2\",\"0x00000100\",\"AES-CBC [RFC3602]\",\"0xabab\",             \"HMAC-SHA-1-96 [RFC2404]\",\"0xcd\"\n"
+            "\"IPv6\",\"fd00::1\",\"fd00::2\",\"0x00000100\",\"AES-CBC [RFC3602]\",\"0xabab\",\"HMAC-SHA-1-96 [RFC2404]\",\"0xcd\"\n"
         );
     }
 }
