@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use isthmus_crypto::dh::PrivateKey;
 use isthmus_crypto::kem::DecapsulationKey;
 use isthmus_types::{DhGroup, IkeProposal, VpnConnectionId};
-use isthmus_wire::ike::IkeSpi;
+use isthmus_wire::ike::{IkeSpi, NotifyType};
 use zeroize::Zeroizing;
 
 use crate::algorithm::IkeSuite;
@@ -24,8 +24,12 @@ use crate::extension::Extensions;
 use crate::host::{Context, Host};
 use crate::keys::{IkeKeys, SpiPair};
 use crate::nat::{KEEPALIVE_INTERVAL, Path};
+use crate::parts::Parts;
 use crate::retransmit::Retransmission;
 use crate::timer::{Timer, Timers};
+
+/// A responder that wants a new authentication more often does not get it.
+const MIN_AUTH_LIFETIME: Duration = Duration::from_secs(30);
 
 /// An IKE SA, unique within its endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -285,6 +289,21 @@ impl IkeSa {
     pub(crate) fn arm_keepalive(&mut self, now: Instant) {
         if self.path.nat.local && self.path.local_port == crate::endpoint::NAT_PORT {
             self.timers.set(Timer::Keepalive, now + KEEPALIVE_INTERVAL);
+        }
+    }
+
+    /// Has us authenticate anew before the time that a responder gives in AUTH_LIFETIME (RFC 4478).
+    pub(crate) fn note_auth_lifetime(&mut self, context: &mut Context<'_>, parts: &Parts) {
+        let seconds = parts
+            .notify(NotifyType::AUTH_LIFETIME)
+            .and_then(|notify| notify.data.as_slice().try_into().ok())
+            .map(u32::from_be_bytes);
+        if let Some(seconds) = seconds {
+            let after = rekey_after(
+                Duration::from_secs(u64::from(seconds)).max(MIN_AUTH_LIFETIME),
+                context.host,
+            );
+            self.timers.set(Timer::Reauthenticate, context.now + after);
         }
     }
 

@@ -15,6 +15,8 @@ pub(crate) enum Timer {
     Keepalive,
     /// The peer was silent for long.
     Liveness,
+    /// The responder wants a new authentication soon.
+    Reauthenticate,
     /// The IKE SA is one too many, or its peer did not remove it.
     Redundant,
     /// The IKE SA must be replaced.
@@ -24,12 +26,13 @@ pub(crate) enum Timer {
 }
 
 impl Timer {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Awaited,
         Self::Expire,
         Self::HalfOpen,
         Self::Keepalive,
         Self::Liveness,
+        Self::Reauthenticate,
         Self::Redundant,
         Self::Rekey,
         Self::Retransmit,
@@ -43,6 +46,7 @@ impl Timer {
             Self::HalfOpen => "handshake expires",
             Self::Keepalive => "NAT keepalive",
             Self::Liveness => "liveness check",
+            Self::Reauthenticate => "authentication expires",
             Self::Redundant => "redundant IKE SA",
             Self::Rekey => "IKE SA rekey",
             Self::Retransmit => "retransmission",
@@ -63,6 +67,10 @@ impl Timers {
 
     pub(crate) fn clear(&mut self, timer: Timer) {
         self.due[timer as usize] = None;
+    }
+
+    pub(crate) const fn due(&self, timer: Timer) -> Option<Instant> {
+        self.due[timer as usize]
     }
 
     pub(crate) const fn is_set(&self, timer: Timer) -> bool {

@@ -62,7 +62,10 @@ fn on_request(
     follow(context, sa, established, datagram);
     let exchange = datagram.message.header.exchange;
     let (answer, fate) = match payloads.and_then(Parts::sort) {
-        Ok(parts) => process(context, sa, established, exchange, parts),
+        Ok(parts) => {
+            sa.note_auth_lifetime(context, &parts);
+            process(context, sa, established, exchange, parts)
+        }
         Err(error) => (Err(error), Fate::Lives),
     };
     match &established.awaited {

@@ -355,6 +355,7 @@ fn establish_as_initiator(context: &mut Context<'_>, sa: &mut IkeSa, auth: AuthS
     }
     sa.timers.clear(Timer::HalfOpen);
     sa.arm_lifetime(context);
+    sa.note_auth_lifetime(context, &parts);
     context.host.followups.push_back(Followup::Established(sa.id));
     request::pump_or_die(context, sa, Box::new(established));
 }

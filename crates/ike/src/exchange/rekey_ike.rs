@@ -539,6 +539,10 @@ fn successor(
         })),
     };
     new.arm_lifetime(context);
+    // New keys are no new authentication.
+    if let Some(at) = sa.timers.due(Timer::Reauthenticate) {
+        new.timers.set(Timer::Reauthenticate, at);
+    }
     context.note(EventKind::IkeReplaced {
         by: ends.role.begun_by(),
         suite: suite.to_string(),

@@ -95,6 +95,7 @@ fn on_handshake(context: &mut Context<'_>, sa: &mut IkeSa, timer: Timer) {
         | Timer::Expire
         | Timer::Keepalive
         | Timer::Liveness
+        | Timer::Reauthenticate
         | Timer::Redundant
         | Timer::Rekey => {}
     }
@@ -146,6 +147,11 @@ fn on_established(
         }
         Timer::Awaited => {
             established.forget_awaited(context.host);
+            Fate::Lives
+        }
+        Timer::Reauthenticate => {
+            // A new IKE SA takes over; only then does this one go.
+            established.outdated = true;
             Fate::Lives
         }
         Timer::HalfOpen => Fate::Lives,

@@ -303,6 +303,35 @@ fn a_redirect_is_not_followed() {
 }
 
 #[test]
+fn an_authentication_that_is_to_end_is_made_anew_in_time_and_with_overlap() {
+    for rekeyed_before in [false, true] {
+        let mut ends = Ends::established();
+        let lifetime = NotifyPayload::new(NotifyType::AUTH_LIFETIME, 60u32.to_be_bytes().to_vec());
+        let channel = &mut only_established(&mut ends.right).channel;
+        let exchange = ExchangeType::INFORMATIONAL;
+        let (_, request) = channel.request(exchange, &[Payload::Notify(lifetime)]).unwrap();
+        let source = SocketAddr::new(RIGHT, IKE_PORT);
+        ends.left
+            .handle_datagram(IKE_PORT, source, &request.0[0], ends.now);
+        ends.exchange();
+        if rekeyed_before {
+            ends.left.rekey_ike(connection(), ends.now);
+            ends.exchange();
+        }
+        ends.pass(Duration::from_secs(40));
+        let before = only_sa(&mut ends.left).id;
+        for _ in 0..40 {
+            ends.pass(Duration::from_millis(500));
+            assert_eq!(ends.left.state(connection()), Some(ConnectionState::Up));
+            assert_eq!(ends.right.state(connection()), Some(ConnectionState::Up));
+        }
+        assert!(only_sa(&mut ends.left).id > before);
+        let status = ends.right.status(connection()).unwrap();
+        assert_eq!((status.ike_sas, status.children.len()), (1, 1));
+    }
+}
+
+#[test]
 fn a_minor_version_is_passed_over_and_a_major_one_is_told_ours() {
     let mut ends = Ends::new();
     ends.right.upsert_connection(config(RIGHT), ends.now);
