@@ -1,5 +1,5 @@
-//! The interoperability matrix, and the peers in it that cannot be installed beside those that are: each is a system of its
-//! own in a directory of [`CACHE`].
+//! The interoperability matrix, and the peers in it that cannot be installed beside those that are: each has a directory of
+//! [`CACHE`].
 
 use std::fs;
 use std::path::Path;
@@ -47,8 +47,17 @@ pub fn run(filters: &[String]) -> anyhow::Result<()> {
     ))
 }
 
+/// The package of this machine's own release that cannot be installed beside strongSwan's: unpacked with the libraries
+/// that the machine lacks.
+const LIBRESWAN: &str = "libreswan";
+
 /// Makes the peers' systems that are missing.
 pub fn ensure_peers() -> anyhow::Result<()> {
+    let directory = Path::new(CACHE).join(LIBRESWAN);
+    if !directory.join("usr/libexec/ipsec/pluto").exists() {
+        packages::require_root(&format!("making {}", directory.display()))?;
+        unpack(&directory)?;
+    }
     for peer in PEERS {
         let directory = Path::new(CACHE).join(peer.directory);
         if !directory.join(peer.sign).exists() {
@@ -82,6 +91,35 @@ fn make(peer: &Peer, directory: &Path) -> anyhow::Result<()> {
             .stdin(Stdio::null())
             .stdout(Stdio::null()),
     )?;
+    fs::rename(&unfinished, directory).with_context(|| format!("naming {}", directory.display()))
+}
+
+fn unpack(directory: &Path) -> anyhow::Result<()> {
+    say(&format!(
+        "unpacking {LIBRESWAN} into {} (about 25 MB; remove it by hand when it is no longer wanted)",
+        directory.display()
+    ))?;
+    let unfinished = directory.with_extension("unfinished");
+    for old in [&unfinished, directory] {
+        if old.exists() {
+            fs::remove_dir_all(old).with_context(|| format!("removing {}", old.display()))?;
+        }
+    }
+    let archives = unfinished.join("archives");
+    fs::create_dir_all(archives.join("partial")).with_context(|| format!("making {}", archives.display()))?;
+    packages::download(LIBRESWAN, &archives)?;
+    for entry in fs::read_dir(&archives).with_context(|| format!("reading {}", archives.display()))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            run_command(
+                Command::new("dpkg-deb")
+                    .arg("--extract")
+                    .arg(&path)
+                    .arg(&unfinished),
+            )?;
+        }
+    }
+    fs::remove_dir_all(&archives).with_context(|| format!("removing {}", archives.display()))?;
     fs::rename(&unfinished, directory).with_context(|| format!("naming {}", directory.display()))
 }
 

@@ -100,6 +100,24 @@ fn ensure_packages(set: Set) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Puts the package, and what it needs beyond what is installed, into the directory `archives` without installing any.
+pub fn download(package: &str, archives: &Path) -> anyhow::Result<()> {
+    let place = format!("Dir::Cache::archives={}", archives.display());
+    let arguments = [
+        "install",
+        "--download-only",
+        "--no-install-recommends",
+        "-o",
+        &place,
+        package,
+    ];
+    if apt(&arguments).is_err() {
+        apt(&["update"])?;
+        apt(&arguments)?;
+    }
+    Ok(())
+}
+
 /// Services that come with a package and would take ports and install policies of their own on this machine.
 const SERVICES: &[(&str, &[&str])] = &[
     ("iperf3", &["iperf3.service"]),

@@ -15,6 +15,7 @@
 pub mod counters;
 pub mod iperf;
 pub mod isthmus;
+pub mod libreswan;
 pub mod node;
 pub mod patience;
 pub mod ping;
@@ -29,6 +30,7 @@ use std::path::Path;
 
 pub use counters::{LinkCount, LinkCounters};
 pub use isthmus::Isthmus;
+pub use libreswan::Libreswan;
 pub use node::{Node, Running};
 pub use patience::eventually;
 pub use ping::{Ping, PingCount};

@@ -105,7 +105,12 @@ fn run_one(case: &Case, reason: Option<&String>) -> Verdict {
             Verdict::Passed
         }
         (Err(error), None) => {
-            say(&format!("FAILED  {name:<28} {seconds:5.1} s  {error:?}\n"));
+            // Without a backtrace, which says nothing here.
+            let chain: Vec<String> = error.chain().rev().map(ToString::to_string).collect();
+            say(&format!(
+                "FAILED  {name:<28} {seconds:5.1} s  {}\n",
+                chain.join("\n")
+            ));
             Verdict::Failed
         }
         (Ok(_), Some(reason)) => {

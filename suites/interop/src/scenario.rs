@@ -1,18 +1,23 @@
 //! What is done in a case, and what must come of it.
 
+mod handshake;
 mod life;
 mod refusal;
 mod restart;
 mod storm;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::certificates::Defect;
-use crate::table::{Case, Role, Scenario};
+use crate::table::{Case, PeerKind, Role, Scenario};
 
 /// Runs the case and yields a line about how it went.
 pub fn run(case: &Case) -> Result<String> {
+    if case.peer == PeerKind::Libreswan {
+        return handshake::run(case);
+    }
     match case.scenario {
+        Scenario::Handshake => bail!("this peer can do more than a handshake"),
         Scenario::Quick => life::quick(case),
         Scenario::Cycle => life::cycle(case),
         Scenario::Aging => life::aging(case),

@@ -3,7 +3,7 @@
 use std::env;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use isthmus_hostplan::{ConnectionPlan, IkeIdentity, PeerEndpoint};
 use isthmus_netlab::isthmus::{Program, connection_between};
 use isthmus_netlab::patience::{eventually_within, holds, stretched};
@@ -76,6 +76,9 @@ impl Stage {
         let distribution = match case.peer {
             PeerKind::StrongSwan5 => Distribution::Installed,
             PeerKind::StrongSwan6 => Distribution::Release6,
+            PeerKind::Libreswan => {
+                bail!("libreswan has no ESP here: only a handshake and refusals can be tried")
+            }
         };
         let peer = StrongSwan::start_release(distribution, &theirs.gateway, connection)?;
         let isthmus = Isthmus::start(program()?, &ours, vec![plan])?;
@@ -183,11 +186,12 @@ fn subnets(pairs: u8) -> Result<(u8, u8)> {
         2 => Ok((1, 2)),
         4 => Ok((2, 2)),
         6 => Ok((2, 3)),
-        other => anyhow::bail!("there is no stage for {other} pairs"),
+        other => bail!("there is no stage for {other} pairs"),
     }
 }
 
-fn our_side(case: &Case, ours: &Site, theirs: &Site) -> Result<ConnectionPlan> {
+/// What we are told.
+pub fn our_side(case: &Case, ours: &Site, theirs: &Site) -> Result<ConnectionPlan> {
     let mut plan = connection_between(ours, theirs, KEY, &case.ike, &case.esp)?;
     plan.version = case.version;
     plan.peer = PeerEndpoint::Address {
@@ -214,7 +218,8 @@ fn our_side(case: &Case, ours: &Site, theirs: &Site) -> Result<ConnectionPlan> {
     Ok(plan)
 }
 
-fn their_side(case: &Case, ours: &Site, theirs: &Site) -> SwanConnection {
+/// What the peer is told.
+pub fn their_side(case: &Case, ours: &Site, theirs: &Site) -> SwanConnection {
     let mut connection = SwanConnection::between(theirs, ours, KEY, &case.ike, &case.esp);
     connection.version = case.version;
     connection.local = theirs.address_of(case.outer);
@@ -253,7 +258,8 @@ fn guard(theirs: &Site, ours: &Site) -> Result<()> {
     ))
 }
 
-fn program() -> Result<Program> {
+/// Our daemon.
+pub fn program() -> Result<Program> {
     let path = match env::var_os("ISTHMUS_BIN") {
         Some(path) => path.into(),
         None => env::current_exe()?,
@@ -267,7 +273,7 @@ fn program() -> Result<Program> {
 /// Drops each message of ours that begins a negotiation, on its way: after the UDP header, and after the marker of four
 /// zero bytes on port 4500 (RFC 3948 section 2.2), exchange type 34 without the response flag (RFC 7296 section 3.1), and
 /// types 2 and 4 without a responder's cookie (RFC 2408 section 3.1).
-fn refuse_our_beginnings(sites: &TwoSites, our_uplink: &str) -> Result<()> {
+pub fn refuse_our_beginnings(sites: &TwoSites, our_uplink: &str) -> Result<()> {
     sites.internet.nft(&format!(
         "table inet beginnings {{
             chain forward {{

@@ -47,6 +47,8 @@ words! {
         OwnRestart = "own-restart",
         /// The peer takes less than we offer, or offers more than we take.
         Narrowing = "narrowing",
+        /// Both ends authenticate each other; there is no ESP to try.
+        Handshake = "handshake",
         /// The keys differ.
         WrongKey = "wrong-key",
         /// The peer presents another identity than we demand, or demands another than we present.
@@ -77,6 +79,8 @@ words! {
         StrongSwan5 = "strongswan5",
         /// Debian unstable's strongSwan.
         StrongSwan6 = "strongswan6",
+        /// Debian stable's libreswan, without ESP.
+        Libreswan = "libreswan",
     }
 
     /// Who starts the negotiation.
