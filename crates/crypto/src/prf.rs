@@ -94,6 +94,25 @@ pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     hash.finalize().into()
 }
 
+/// The hash function under the PRF, over the parts (IKEv1 takes it by itself: RFC 2409 section 5).
+pub fn hash(function: Prf, parts: &[&[u8]]) -> Vec<u8> {
+    match function {
+        Prf::HmacMd5 => digest::<Md5>(parts),
+        Prf::HmacSha1 => digest::<Sha1>(parts),
+        Prf::HmacSha2_256 => digest::<Sha256>(parts),
+        Prf::HmacSha2_384 => digest::<Sha384>(parts),
+        Prf::HmacSha2_512 => digest::<Sha512>(parts),
+    }
+}
+
+fn digest<D: Digest>(parts: &[&[u8]]) -> Vec<u8> {
+    let mut hash = D::new();
+    for part in parts {
+        hash.update(part);
+    }
+    hash.finalize().to_vec()
+}
+
 fn compute<M: Mac + KeyInit>(key: &[u8], parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
     let mut mac = <M as KeyInit>::new_from_slice(key).expect("an HMAC takes a key of any length");
     for part in parts {
@@ -159,6 +178,18 @@ mod tests {
         assert!(constant_time_equal(b"abc", b"abc"));
         assert!(!constant_time_equal(b"abc", b"abd"));
         assert!(!constant_time_equal(b"abc", b"ab"));
+    }
+
+    #[test]
+    fn every_hash_has_the_length_of_its_prf() {
+        for function in Prf::ALL {
+            assert_eq!(hash(*function, &[b"a", b"bc"]).len(), prf_len(*function));
+            assert_eq!(hash(*function, &[b"a", b"bc"]), hash(*function, &[b"abc"]));
+        }
+        assert_eq!(
+            hex::encode(hash(Prf::HmacMd5, &[b"abc"])),
+            "900150983cd24fb0d6963f7d28e17f72"
+        );
     }
 
     #[test]

@@ -8,5 +8,6 @@ pub mod esp;
 pub mod icmp;
 pub mod ike;
 pub mod ip;
+pub mod isakmp;
 pub mod tcp;
 pub mod udp;

@@ -29,6 +29,8 @@ macro_rules! codepoints {
     )+};
 }
 
+pub(crate) use codepoints;
+
 codepoints! {
     /// Exchange type (RFC 7296 section 3.1).
     ExchangeType(u8) {

@@ -6,12 +6,12 @@
 //! the caller has verified and decrypted it. [`encode_chain`] and [`IkeHeader::encode`] write messages.
 //!
 //! Codepoints are integer newtypes, and payloads of an unknown type keep their bytes: what we do not know
-//! survives. IKEv1 will bring its own header and payload modules beside these.
+//! survives. IKEv1 has its own module, [`crate::isakmp`].
 
 mod authentication;
 mod certificate;
-mod codepoint;
-mod cursor;
+pub(crate) mod codepoint;
+pub(crate) mod cursor;
 mod delete;
 mod header;
 mod identification;
