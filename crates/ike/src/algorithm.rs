@@ -150,6 +150,17 @@ pub(crate) const fn prf_id(prf: Prf) -> TransformId {
     }
 }
 
+/// The PRF that is made of the same hash function. IKEv1 negotiates the hash alone.
+pub(crate) const fn prf_of_hash(integrity: Integrity) -> Prf {
+    match integrity {
+        Integrity::HmacMd5_96 => Prf::HmacMd5,
+        Integrity::HmacSha1_96 => Prf::HmacSha1,
+        Integrity::HmacSha2_256_128 => Prf::HmacSha2_256,
+        Integrity::HmacSha2_384_192 => Prf::HmacSha2_384,
+        Integrity::HmacSha2_512_256 => Prf::HmacSha2_512,
+    }
+}
+
 pub(crate) const fn group_id(group: DhGroup) -> TransformId {
     TransformId(match group {
         DhGroup::Modp1024 => 2,

@@ -138,8 +138,8 @@ impl ConnectionConfig {
     }
 
     /// Whether the connection should negotiate at all.
-    pub(crate) fn is_active(&self) -> bool {
-        self.admin_up && self.version == IkeVersion::V2
+    pub(crate) const fn is_active(&self) -> bool {
+        self.admin_up
     }
 }
 

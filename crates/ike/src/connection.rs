@@ -141,8 +141,17 @@ impl Connection {
         self.config.connection
     }
 
-    /// Whether packets or messages from `address` may belong to it.
+    /// Whether messages of version 2 from `address` may belong to it.
     pub(crate) fn may_be_at(&self, address: IpAddr) -> bool {
+        self.config.version == IkeVersion::V2 && self.is_expected_at(address)
+    }
+
+    /// The same for messages of version 1.
+    pub(crate) fn may_be_at_v1(&self, address: IpAddr) -> bool {
+        self.config.version == IkeVersion::V1 && self.is_expected_at(address)
+    }
+
+    fn is_expected_at(&self, address: IpAddr) -> bool {
         self.config.is_active()
             && self
                 .peer_address
@@ -330,12 +339,6 @@ impl Connection {
     pub(crate) fn state(&self) -> ConnectionState {
         if !self.config.admin_up {
             return ConnectionState::AdminDown;
-        }
-        if self.config.version == IkeVersion::V1 {
-            return ConnectionState::Down {
-                reason: DownReason::Internal,
-                detail: "IKE version 1 is not supported yet: choose version 2 at both ends".into(),
-            };
         }
         if !self.outbound.is_empty() {
             return ConnectionState::Up;

@@ -16,6 +16,7 @@ use crate::connection::Connection;
 use crate::error::{AuthenticationFailure, IkeError};
 use crate::finding::{CertificateFault, End, EventKind, FindingKind, Layer, Theirs, Unanswered};
 use crate::host::Context;
+use crate::nat::Path;
 use crate::nearest::{describe_kind, nearest};
 use crate::negotiate::{KeyExchange, describe, offer_esp, offer_ike};
 use crate::parts::Parts;
@@ -227,7 +228,7 @@ pub(crate) fn auth_failed(context: &mut Context<'_>, error: &IkeError, peer: Opt
 }
 
 /// The peer is authenticated.
-pub(crate) fn on_established(context: &mut Context<'_>, sa: &IkeSa, suite: &IkeSuite, begun_by: Role) {
+pub(crate) fn on_established(context: &mut Context<'_>, path: &Path, suite: &IkeSuite, begun_by: Role) {
     let Some(connection) = &mut context.connection else {
         return;
     };
@@ -248,10 +249,10 @@ pub(crate) fn on_established(context: &mut Context<'_>, sa: &IkeSa, suite: &IkeS
     });
     diary.note(EventKind::IkeEstablished {
         by: begun_by.begun_by(),
-        peer: sa.path.remote,
+        peer: path.remote,
         suite: suite.to_string(),
     });
-    let (ours, theirs) = (sa.path.nat.local, sa.path.nat.remote);
+    let (ours, theirs) = (path.nat.local, path.nat.remote);
     if ours || theirs {
         diary.find(FindingKind::NatFound { ours, theirs });
     }

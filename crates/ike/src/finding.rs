@@ -157,6 +157,13 @@ pub enum FindingKind {
         /// What is configured here.
         expected: String,
     },
+    /// What the peer sends cannot be decrypted or proves nothing: in IKEv1 another pre-shared key looks so.
+    KeyDoubted {
+        /// The peer.
+        peer: SocketAddr,
+        /// What was seen.
+        sign: String,
+    },
     /// The peer proved another pre-shared key than ours.
     KeyMismatch {
         /// The identity that the peer presented.
@@ -366,6 +373,7 @@ impl FindingKind {
             Self::FragmentsLost { .. } => "fragments_lost",
             Self::GroupDemanded { .. } => "group_demanded",
             Self::IdentityMismatch { .. } => "identity_mismatch",
+            Self::KeyDoubted { .. } => "key_doubted",
             Self::KeyMismatch { .. } => "key_mismatch",
             Self::LifetimeSkew { .. } => "lifetime_skew",
             Self::MethodMismatch { .. } => "method_mismatch",
@@ -393,6 +401,7 @@ impl FindingKind {
             | Self::FragmentsLost { .. }
             | Self::GroupDemanded { .. }
             | Self::IdentityMismatch { .. }
+            | Self::KeyDoubted { .. }
             | Self::KeyMismatch { .. }
             | Self::MethodMismatch { .. }
             | Self::NoAnswer { .. }
@@ -434,7 +443,7 @@ impl FindingKind {
                 End::Ours => "local_identity",
                 End::Peers => "peer_identity",
             },
-            Self::KeyMismatch { .. } => "psk",
+            Self::KeyDoubted { .. } | Self::KeyMismatch { .. } => "psk",
             Self::LifetimeSkew { layer, .. } => match layer {
                 Layer::Esp => "esp.lifetime",
                 Layer::Ike => "ike.lifetime",
@@ -501,6 +510,7 @@ impl FindingKind {
             | Self::FragmentsLost { .. }
             | Self::GroupDemanded { .. }
             | Self::IdentityMismatch { .. }
+            | Self::KeyDoubted { .. }
             | Self::KeyMismatch { .. }
             | Self::LifetimeSkew { .. }
             | Self::MethodMismatch { .. }
@@ -528,6 +538,7 @@ impl FindingKind {
             Self::AuthenticationRefusedByPeer { .. }
             | Self::CertificateRefused { .. }
             | Self::IdentityMismatch { .. }
+            | Self::KeyDoubted { .. }
             | Self::KeyMismatch { .. }
             | Self::MethodMismatch { .. } => DownReason::AuthenticationFailed,
             Self::GroupDemanded { layer, .. } | Self::NoProposalInCommon { layer, .. } => match layer {
@@ -558,6 +569,7 @@ impl FindingKind {
             | Self::FragmentsLost { .. }
             | Self::GroupDemanded { .. }
             | Self::IdentityMismatch { .. }
+            | Self::KeyDoubted { .. }
             | Self::KeyMismatch { .. }
             | Self::LifetimeSkew { .. }
             | Self::MethodMismatch { .. }

@@ -46,6 +46,7 @@ mod selector;
 mod status;
 mod survey;
 mod timer;
+mod v1;
 
 pub use algorithm::{AdditionalKeyExchanges, EspSuite, IkeSuite, SequenceNumbers};
 pub use config::{ConnectionConfig, DpdAction, EstablishMode, IkeIdentity, PeerEndpoint};

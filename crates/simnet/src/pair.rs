@@ -25,6 +25,9 @@ const TRAFFIC_INTERVAL: Duration = Duration::from_millis(20);
 /// More steps than any test needs at one instant: a loop without progress.
 const MAX_STEPS: usize = 2_000_000;
 
+/// IKE datagrams that are kept for tests that say them again.
+const MAX_RECORDED: usize = 32;
+
 /// One of the two ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Side {
@@ -56,6 +59,7 @@ pub struct Pair {
     pub journal: Option<Vec<String>>,
     configs: BTreeMap<Side, ConnectionConfig>,
     asleep: BTreeMap<Side, Instant>,
+    recorded: Vec<(Side, Vec<u8>)>,
 }
 
 #[derive(Debug)]
@@ -124,6 +128,7 @@ impl Pair {
             journal: None,
             configs: BTreeMap::new(),
             asleep: BTreeMap::new(),
+            recorded: Vec::new(),
         }
     }
 
@@ -266,6 +271,15 @@ impl Pair {
         });
     }
 
+    /// The first IKE datagrams that were sent to `side`, at most a few dozen in both directions.
+    pub fn recorded(&self, side: Side) -> Vec<Vec<u8>> {
+        self.recorded
+            .iter()
+            .filter(|(to, _)| *to == side)
+            .map(|(_, bytes)| bytes.clone())
+            .collect()
+    }
+
     /// Lets `time` pass.
     pub fn run_for(&mut self, time: Duration) {
         let end = self.now + time;
@@ -383,6 +397,9 @@ impl Pair {
         else {
             return;
         };
+        if self.recorded.len() < MAX_RECORDED {
+            self.recorded.push((side.other(), transmit.payload.clone()));
+        }
         for flight in copies {
             let content = Content::Ike(transmit.payload.clone());
             self.launch(

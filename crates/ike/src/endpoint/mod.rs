@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use isthmus_types::{Timestamp, VpnConnectionId};
+use isthmus_types::{IkeVersion, Timestamp, VpnConnectionId};
 use isthmus_wire::ike::IkeSpi;
 
 use self::table::{Agenda, SaTable};
@@ -29,6 +29,7 @@ use crate::host::{Context, Host};
 use crate::sa::{IkeSa, Phase, SaId, State};
 use crate::status::{ChildStatus, ConnectionState, ConnectionStatus};
 use crate::timer::Timer;
+use crate::v1;
 
 pub use footprint::Footprint;
 
@@ -51,6 +52,8 @@ pub struct Endpoint {
     agenda: Agenda,
     /// IKE SAs that others began, by their address and SPI: finds repeated first messages.
     begun_by_peers: BTreeMap<(IpAddr, IkeSpi), SaId>,
+    /// Everything of the connections whose version is 1.
+    v1: v1::Machine,
     /// The latest `now`.
     clock: Instant,
 }
@@ -67,6 +70,7 @@ impl Endpoint {
             sas: SaTable::default(),
             agenda: Agenda::default(),
             begun_by_peers: BTreeMap::new(),
+            v1: v1::Machine::default(),
             clock: now,
         }
     }
@@ -100,6 +104,7 @@ impl Endpoint {
             }
             if change == Change::Children {
                 self.replace_children_of(id, now);
+                self.with_v1(now, |v1, scope| v1.replace_children(scope, id));
             }
         } else {
             self.connections.insert(id, Connection::new(config));
@@ -136,6 +141,11 @@ impl Endpoint {
         let Some((connection, sa)) = self.host.owners.get(&child).copied() else {
             return;
         };
+        if self.is_v1(connection) {
+            self.with_v1(now, |v1, scope| v1.note_inbound(scope, connection, child));
+            self.settle(now);
+            return;
+        }
         if let Some(connection) = self.connections.get_mut(&connection) {
             connection.saw_traffic(&mut self.host, child);
         }
@@ -152,6 +162,10 @@ impl Endpoint {
         let Some((connection, sa)) = self.host.owners.get(&child).copied() else {
             return;
         };
+        if self.is_v1(connection) {
+            self.with_v1(now, |v1, scope| v1.note_peer_address(scope, connection, remote));
+            return;
+        }
         let events = &mut self.host.events;
         let connections = &mut self.connections;
         self.sas.edit(sa, |sa| {
@@ -198,7 +212,10 @@ impl Endpoint {
     /// Replaces a child soon, such as when it has carried many packets.
     pub fn rekey_child(&mut self, child: ChildId, now: Instant) {
         self.clock = now;
-        if let Some((_, sa)) = self.host.owners.get(&child).copied() {
+        if let Some((connection, sa)) = self.host.owners.get(&child).copied() {
+            if self.is_v1(connection) {
+                self.with_v1(now, |v1, scope| v1.rekey_child(scope, connection, child));
+            }
             self.with_established(sa, now, |established| {
                 if let Some(child) = established.child_mut(child)
                     && child.phase == ChildPhase::Live
@@ -213,7 +230,10 @@ impl Endpoint {
     /// Deletes a Child SA at the peer: it has carried as much as it may.
     pub fn delete_child(&mut self, child: ChildId, now: Instant) {
         self.clock = now;
-        if let Some((_, sa)) = self.host.owners.get(&child).copied() {
+        if let Some((connection, sa)) = self.host.owners.get(&child).copied() {
+            if self.is_v1(connection) {
+                self.with_v1(now, |v1, scope| v1.delete_child(scope, connection, child));
+            }
             self.with_established(sa, now, |established| {
                 if let Some(child) = established.child_mut(child)
                     && child.is_in_use()
@@ -228,6 +248,7 @@ impl Endpoint {
     /// Replaces the IKE SAs of a connection.
     pub fn rekey_ike(&mut self, connection: VpnConnectionId, now: Instant) {
         self.clock = now;
+        self.with_v1(now, |v1, scope| v1.rekey_ike(scope, connection));
         for sa in self.sas_of(connection) {
             self.with_established(sa, now, |established| {
                 established.wants.rekey = established.phase == Phase::Live;
@@ -239,7 +260,12 @@ impl Endpoint {
     /// Takes a datagram that arrived at `local_port` from `remote`, without the non-ESP marker.
     pub fn handle_datagram(&mut self, local_port: u16, remote: SocketAddr, bytes: &[u8], now: Instant) {
         self.clock = now;
-        self.receive(local_port, remote, bytes, now);
+        // The upper half of this byte is the major version, in all versions.
+        if bytes.get(17).is_some_and(|version| version >> 4 == 1) {
+            self.with_v1(now, |v1, scope| v1.receive(scope, local_port, remote, bytes));
+        } else {
+            self.receive(local_port, remote, bytes, now);
+        }
         self.settle(now);
     }
 
@@ -257,6 +283,7 @@ impl Endpoint {
             self.keep_if_needed(id, now);
             self.with_sa(id, now, timeout::handle);
         }
+        self.with_v1(now, v1::Machine::handle_timeout);
         self.settle(now);
     }
 
@@ -291,7 +318,7 @@ impl Endpoint {
         let sas = self.sas.next_timeout();
         let connections = self.agenda.next().map(|at| (at, "next attempt"));
         let graves = self.host.next_grave().map(|at| (at, "retired Child SA"));
-        [sas, connections, graves]
+        [sas, connections, graves, self.v1.next_timeout()]
             .into_iter()
             .flatten()
             .min_by_key(|(at, _)| *at)
@@ -313,7 +340,7 @@ impl Endpoint {
 
     /// Whether no IKE SA is left, not even one that waits for its peer's answer to a delete.
     pub fn is_idle(&self) -> bool {
-        self.sas.is_empty()
+        self.sas.is_empty() && self.v1.is_idle()
     }
 
     /// All about a connection.
@@ -344,7 +371,7 @@ impl Endpoint {
             .collect();
         let esp_suite: Option<EspSuite> = children.last().map(|child| child.suite);
         let newest = live.last();
-        Some(ConnectionStatus {
+        let mut status = ConnectionStatus {
             connection,
             state: found.state(),
             warning: found.complaint(),
@@ -358,7 +385,12 @@ impl Endpoint {
             established_at: newest.map(|(_, established)| established.established_at),
             last_heard: newest.map(|(_, established)| established.last_heard),
             children,
-        })
+        };
+        if found.config.version == IkeVersion::V1 {
+            self.v1.describe(&mut status);
+            status.findings = self.findings_of(found, &status.children);
+        }
+        Some(status)
     }
 
     /// The state of a connection.
@@ -379,6 +411,22 @@ impl Endpoint {
         );
         diary::sort(&mut findings);
         findings
+    }
+
+    fn is_v1(&self, connection: VpnConnectionId) -> bool {
+        self.connections
+            .get(&connection)
+            .is_some_and(|connection| connection.config.version == IkeVersion::V1)
+    }
+
+    /// Lets `act` use what runs the connections whose version is 1.
+    fn with_v1<R>(&mut self, now: Instant, act: impl FnOnce(&mut v1::Machine, &mut v1::Scope<'_>) -> R) -> R {
+        let mut scope = v1::Scope::new(&mut self.host, &mut self.connections, now);
+        let result = act(&mut self.v1, &mut scope);
+        for id in scope.touched {
+            self.agenda.touch(id);
+        }
+        result
     }
 
     fn sas_of(&self, connection: VpnConnectionId) -> Vec<SaId> {
@@ -421,6 +469,7 @@ impl Endpoint {
 
     /// Ends all of a connection: children are removed now, peers are told.
     fn close_sas_of(&mut self, connection: VpnConnectionId, now: Instant) {
+        self.with_v1(now, |v1, scope| v1.close(scope, connection));
         for id in self.sas_of(connection) {
             self.with_sa(id, now, |context, sa| {
                 match std::mem::replace(&mut sa.state, State::Dead) {
@@ -504,6 +553,12 @@ impl Endpoint {
     }
 
     fn ensure(&mut self, id: VpnConnectionId, now: Instant) {
+        if self.is_v1(id) {
+            if self.with_v1(now, |v1, scope| v1.ensure(scope, id)) {
+                self.start(id, now);
+            }
+            return;
+        }
         let mut in_contact = false;
         let mut attempting = false;
         for sa in self.sas.of(id) {
@@ -597,6 +652,12 @@ impl Endpoint {
                 name: name.clone(),
             });
             connection.ike_pause.at_least(RESOLVE_INTERVAL, now);
+            return;
+        }
+        if connection.config.version == IkeVersion::V1 {
+            if connection.peer_address.is_some() {
+                self.with_v1(now, |v1, scope| v1.start(scope, id));
+            }
             return;
         }
         let mut context = Context {

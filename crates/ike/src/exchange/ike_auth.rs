@@ -333,7 +333,7 @@ fn establish_as_initiator(context: &mut Context<'_>, sa: &mut IkeSa, auth: AuthS
     if let Some(connection) = &mut context.connection {
         connection.forget_complaint();
     }
-    evidence::on_established(context, sa, &established.suite, Role::Initiator);
+    evidence::on_established(context, &sa.path, &established.suite, Role::Initiator);
     match child {
         None => {}
         Some(Ok((mut child, asked))) => {
@@ -420,7 +420,7 @@ fn establish_as_responder(
         Role::Responder,
         context.now,
     );
-    evidence::on_established(context, sa, &established.suite, Role::Responder);
+    evidence::on_established(context, &sa.path, &established.suite, Role::Responder);
     evidence::mode(context, &parts);
     match child {
         None => wait_for_child(context),

@@ -45,6 +45,11 @@ impl FindingKind {
             } => {
                 format!("the peer asked for identity {received} where ours is {expected}")
             }
+            Self::KeyDoubted { peer, sign } => {
+                format!(
+                    "the peer at {peer} cannot be authenticated, {sign}: probably the pre-shared keys differ"
+                )
+            }
             Self::KeyMismatch { identity } => {
                 format!("the peer, {identity}, proved another pre-shared key than ours")
             }
@@ -136,7 +141,7 @@ impl FindingKind {
                 End::Peers => format!("set the peer's identity here to {received}, or make the peer send {expected}"),
                 End::Ours => format!("set our identity here to {received}, or make the peer expect {expected}"),
             },
-            Self::KeyMismatch { .. } => "set the same pre-shared key at both ends".into(),
+            Self::KeyDoubted { .. } | Self::KeyMismatch { .. } => "set the same pre-shared key at both ends".into(),
             Self::LifetimeSkew { .. } => "set the same lifetimes at both ends".into(),
             Self::MethodMismatch { .. } => "choose the same authentication method at both ends".into(),
             Self::NatFound { .. } => String::new(),
@@ -203,6 +208,7 @@ impl FindingKind {
             Self::AddressUnknown { .. }
             | Self::CertificateRefused { .. }
             | Self::FragmentsLost { .. }
+            | Self::KeyDoubted { .. }
             | Self::KeyMismatch { .. }
             | Self::NatFound { .. }
             | Self::ObsoleteAlgorithm { .. }
@@ -236,6 +242,7 @@ impl FindingKind {
             Self::AddressUnknown { .. }
             | Self::AuthenticationRefusedByPeer { .. }
             | Self::FragmentsLost { .. }
+            | Self::KeyDoubted { .. }
             | Self::KeyMismatch { .. }
             | Self::NatFound { .. }
             | Self::NoAnswer { .. }

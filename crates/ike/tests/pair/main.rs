@@ -14,6 +14,7 @@ mod liveness;
 mod mismatch;
 mod nat;
 mod rekey;
+mod v1;
 
 use std::time::Duration;
 

@@ -77,7 +77,11 @@ pub fn encode_message(header: IsakmpHeader, payloads: &[Payload]) -> Vec<u8> {
     let mut chain = Vec::new();
     let next_payload = encode_chain(payloads, &mut chain);
     let mut out = Vec::with_capacity(HEADER_LEN + chain.len());
-    IsakmpHeader { next_payload, ..header }.encode(HEADER_LEN + chain.len(), &mut out);
+    IsakmpHeader {
+        next_payload,
+        ..header
+    }
+    .encode(HEADER_LEN + chain.len(), &mut out);
     out.extend_from_slice(&chain);
     out
 }

@@ -99,6 +99,23 @@ impl Attribute {
         }
     }
 
+    /// Reads attributes that stand by themselves, as in a notification.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`], or [`DecodeError::TooMany`] above [`MAX_ATTRIBUTES`].
+    pub fn decode_list(bytes: &[u8]) -> Result<Vec<Self>, DecodeError> {
+        decode_attributes(Cursor::new(bytes, Element::Attribute))
+    }
+
+    /// The bytes of attributes that stand by themselves.
+    pub fn encode_list(attributes: &[Self]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for attribute in attributes {
+            attribute.encode(&mut out);
+        }
+        out
+    }
+
     fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Basic { kind, value } => {
@@ -217,6 +234,15 @@ fn decode_transform(content: &[u8]) -> Result<Transform, DecodeError> {
     let number = cursor.u8()?;
     let id = cursor.u8()?;
     cursor.u16()?;
+    let attributes = decode_attributes(cursor)?;
+    Ok(Transform {
+        number,
+        id,
+        attributes,
+    })
+}
+
+fn decode_attributes(mut cursor: Cursor<'_>) -> Result<Vec<Attribute>, DecodeError> {
     let mut attributes = Vec::new();
     while !cursor.is_empty() {
         if attributes.len() == MAX_ATTRIBUTES {
@@ -236,11 +262,7 @@ fn decode_transform(content: &[u8]) -> Result<Transform, DecodeError> {
             }
         });
     }
-    Ok(Transform {
-        number,
-        id,
-        attributes,
-    })
+    Ok(attributes)
 }
 
 /// Writes the length of what was appended since `start` to the two bytes at `start + 2`.

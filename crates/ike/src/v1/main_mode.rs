@@ -1,0 +1,624 @@
+//! Main mode with a pre-shared key (RFC 2409 section 5.4): six messages, the last two encrypted.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use isthmus_crypto::dh::{PrivateKey, public_len};
+use isthmus_crypto::prf::constant_time_equal;
+use isthmus_types::VpnConnectionId;
+use isthmus_wire::ike::IkeSpi;
+use isthmus_wire::isakmp::{
+    ExchangeType, Identification, NotifyPayload, NotifyType, Payload, ProtocolId, SaPayload, encode_message,
+};
+
+use super::attributes::{self, describe_ike, offer_ike, pick_ike};
+use super::fault::Fault;
+use super::keys::{Keys, Proven};
+use super::message::{Content, Parts, decrypt, encrypt, read};
+use super::sa::{Features, Handshake, IdSent, KeAnswered, KeSent, Sa, SaSent, Secrets, State};
+use super::{Datagram, Machine, Scope, identity, nat};
+use crate::auth::{describe_identity, is_identity};
+use crate::channel::Role;
+use crate::connection::Connection;
+use crate::endpoint::{IKE_PORT, NAT_PORT};
+use crate::error::IkeError;
+use crate::evidence;
+use crate::finding::{End, EventKind, FindingKind};
+use crate::keys::Nonces;
+use crate::nat::{NatStatus, Path};
+use crate::status::DownReason;
+
+/// NAT traversal (RFC 3947 section 3.1).
+pub(super) const VENDOR_NAT_T: [u8; 16] = [
+    0x4a, 0x13, 0x1c, 0x81, 0x07, 0x03, 0x58, 0x45, 0x5c, 0x57, 0x28, 0xf2, 0x0e, 0x95, 0x45, 0x2f,
+];
+/// Dead peer detection 1.0 (RFC 3706 section 5.1).
+pub(super) const VENDOR_DPD: [u8; 16] = [
+    0xaf, 0xca, 0xd7, 0x13, 0x68, 0xa1, 0xf1, 0xc9, 0x6b, 0x86, 0x96, 0xfc, 0x77, 0x57, 0x01, 0x00,
+];
+/// How long a handshake that a peer began may take.
+pub(super) const HALF_OPEN: Duration = Duration::from_secs(30);
+
+/// What we can do.
+pub(super) fn vendor_ids() -> [Payload; 2] {
+    [
+        Payload::VendorId(VENDOR_NAT_T.to_vec()),
+        Payload::VendorId(VENDOR_DPD.to_vec()),
+    ]
+}
+
+impl Features {
+    pub(super) fn learn(&mut self, vendor_ids: &[Vec<u8>]) {
+        self.nat_traversal |= vendor_ids.iter().any(|id| *id == VENDOR_NAT_T);
+        self.dead_peer_detection |= vendor_ids.iter().any(|id| *id == VENDOR_DPD);
+    }
+}
+
+/// Begins phase 1 with the peer of a connection.
+pub(super) fn start(
+    scope: &mut Scope<'_>,
+    id: VpnConnectionId,
+    replaces: Vec<crate::sa::SaId>,
+) -> Result<Sa, Fault> {
+    let connection = scope
+        .connections
+        .get_mut(&id)
+        .ok_or(IkeError::Internal("a connection that does not exist"))?;
+    let address = connection
+        .peer_address
+        .ok_or(IkeError::Internal("the peer has no address"))?;
+    let offer = offer_ike(
+        &connection.config.ike_proposals,
+        connection.config.ike_lifetime_seconds,
+    );
+    let usable = offer
+        .proposals
+        .iter()
+        .any(|proposal| !proposal.transforms.is_empty());
+    if !usable {
+        return Err(Fault::Found(
+            NotifyType::NO_PROPOSAL_CHOSEN,
+            Box::new(FindingKind::Other {
+                reason: DownReason::IkeProposalMismatch,
+                detail: "no IKE proposal here can be used with IKE version 1, which knows only CBC ciphers with a \
+                         hash: choose such a policy, or version 2 at both ends"
+                    .into(),
+            }),
+        ));
+    }
+    let patience = connection.patience();
+    let remote = SocketAddr::new(address, IKE_PORT);
+    connection
+        .diary
+        .note(EventKind::NegotiationStarted { peer: remote });
+    let aggressive = connection.config.options.aggressive_mode;
+    let config = connection.config.clone();
+    let (sa_id, cookie) = scope.host.new_sa();
+    let mut sa = Sa {
+        id: sa_id,
+        role: Role::Initiator,
+        local_cookie: cookie,
+        remote_cookie: IkeSpi::ZERO,
+        connection: Some(id),
+        path: Path {
+            local_port: IKE_PORT,
+            remote,
+            nat: NatStatus {
+                forced: config.force_encapsulation,
+                ..NatStatus::default()
+            },
+        },
+        features: Features::default(),
+        state: State::Dead,
+        request: None,
+        answered: None,
+        until: scope.now + patience + HALF_OPEN,
+        replaces,
+        told: 0,
+    };
+    if aggressive {
+        super::aggressive::first(scope, &mut sa, &config, offer, patience)?;
+        return Ok(sa);
+    }
+    let mut sa_body = Vec::new();
+    Payload::Sa(offer.clone()).encode_body(&mut sa_body);
+    let mut payloads = vec![Payload::Sa(offer)];
+    payloads.extend(vendor_ids());
+    let message = encode_message(sa.header(ExchangeType::MAIN, 0), &payloads);
+    sa.state = State::SaSent(SaSent {
+        sa_body,
+        aggressive: None,
+    });
+    sa.ask(scope.host, message, patience, scope.now);
+    Ok(sa)
+}
+
+/// Answers the first message of a peer, for the first of the connections that takes a proposal.
+pub(super) fn respond(
+    scope: &mut Scope<'_>,
+    candidates: &[VpnConnectionId],
+    datagram: &Datagram<'_>,
+    parts: &Parts,
+) -> Result<Sa, Fault> {
+    let (offered, sa_body) = parts.sa.as_ref().ok_or(Fault::Missing("SA"))?;
+    let (id, chosen) = choose(scope, candidates, offered)?;
+    let handshake = Handshake {
+        suite: chosen.suite,
+        sa_body: sa_body.clone(),
+        lifetime: chosen.lifetimes.seconds.map(Duration::from_secs),
+    };
+    let mut sa = incoming(scope, id, datagram);
+    sa.features.learn(&parts.vendor_ids);
+    let mut payloads = vec![Payload::Sa(SaPayload::ipsec(vec![chosen.answer]))];
+    payloads.extend(vendor_ids());
+    let message = encode_message(sa.header(ExchangeType::MAIN, 0), &payloads);
+    sa.state = State::SaAnswered(handshake);
+    sa.answer(scope.host, datagram.digest, message);
+    Ok(sa)
+}
+
+/// The first of the connections that takes a proposal, and its choice.
+pub(super) fn choose(
+    scope: &mut Scope<'_>,
+    candidates: &[VpnConnectionId],
+    offered: &SaPayload,
+) -> Result<(VpnConnectionId, attributes::Chosen<crate::algorithm::IkeSuite>), Fault> {
+    let mut kind = None;
+    for id in candidates {
+        let Some(connection) = scope.connections.get_mut(id) else {
+            continue;
+        };
+        if let Some(chosen) = pick_ike(&connection.config.ike_proposals, offered) {
+            return Ok((*id, chosen));
+        }
+        let mut config = connection.config.clone();
+        config.ike_proposals = config
+            .ike_proposals
+            .iter()
+            .filter_map(attributes::for_version_1)
+            .collect();
+        let found = evidence::no_ike_proposal(&config, &describe_ike(offered));
+        connection.diary.find(found.clone());
+        scope.touched.insert(*id);
+        kind = Some(found);
+    }
+    let kind = kind.ok_or(IkeError::Internal("no connection to answer for"))?;
+    Err(Fault::Found(NotifyType::NO_PROPOSAL_CHOSEN, Box::new(kind)))
+}
+
+/// A new SA that a peer begins.
+pub(super) fn incoming(scope: &mut Scope<'_>, id: VpnConnectionId, datagram: &Datagram<'_>) -> Sa {
+    let (sa_id, cookie) = scope.host.new_sa();
+    let forced = scope
+        .connections
+        .get(&id)
+        .is_some_and(|connection| connection.config.force_encapsulation);
+    Sa {
+        id: sa_id,
+        role: Role::Responder,
+        local_cookie: cookie,
+        remote_cookie: datagram.header.initiator_cookie,
+        connection: Some(id),
+        path: Path {
+            local_port: datagram.local_port,
+            remote: datagram.remote,
+            nat: NatStatus {
+                forced,
+                ..NatStatus::default()
+            },
+        },
+        features: Features::default(),
+        state: State::Dead,
+        request: None,
+        answered: None,
+        until: scope.now + HALF_OPEN,
+        replaces: Vec::new(),
+        told: 0,
+    }
+}
+
+/// A message of main mode for an SA that there is. The state after it, and what was wrong.
+pub(super) fn on_message(
+    machine: &mut Machine,
+    scope: &mut Scope<'_>,
+    sa: &mut Sa,
+    datagram: &Datagram<'_>,
+) -> Result<(), Fault> {
+    match std::mem::replace(&mut sa.state, State::Dead) {
+        State::SaSent(sent) if sent.aggressive.is_none() => {
+            let result = on_sa(scope, sa, &sent, datagram);
+            sa.state = match result {
+                Ok(next) => State::KeSent(Box::new(next)),
+                Err(fault) => {
+                    sa.state = State::SaSent(sent);
+                    return Err(fault);
+                }
+            };
+            Ok(())
+        }
+        State::SaAnswered(handshake) => match on_key_exchange(scope, sa, &handshake, datagram) {
+            Ok(secrets) => {
+                sa.state = State::KeAnswered(Box::new(KeAnswered {
+                    handshake,
+                    secrets,
+                    id_body: Vec::new(),
+                }));
+                Ok(())
+            }
+            Err(fault) => {
+                sa.state = State::SaAnswered(handshake);
+                Err(fault)
+            }
+        },
+        State::KeSent(sent) => match on_key_answer(scope, sa, &sent, datagram) {
+            Ok(secrets) => {
+                sa.state = State::IdSent(Box::new(IdSent {
+                    handshake: sent.handshake,
+                    secrets,
+                }));
+                Ok(())
+            }
+            Err(fault) => {
+                sa.state = State::KeSent(sent);
+                Err(fault)
+            }
+        },
+        State::KeAnswered(answered) => match check_identity(scope, sa, &answered, datagram) {
+            Ok((parts, iv)) => {
+                let KeAnswered {
+                    handshake,
+                    mut secrets,
+                    ..
+                } = *answered;
+                secrets.iv = iv;
+                let reply = identity_message(scope, sa, &handshake, &mut secrets, false)?;
+                sa.answer(scope.host, datagram.digest, reply);
+                machine.establish(scope, sa, handshake, secrets, &parts);
+                Ok(())
+            }
+            Err(fault) => {
+                sa.state = State::KeAnswered(answered);
+                Err(fault)
+            }
+        },
+        State::IdSent(sent) => match check_answer(scope, sa, &sent, datagram) {
+            Ok((parts, iv)) => {
+                let IdSent {
+                    handshake,
+                    mut secrets,
+                } = *sent;
+                secrets.iv = iv;
+                sa.request = None;
+                machine.establish(scope, sa, handshake, secrets, &parts);
+                Ok(())
+            }
+            Err(fault) => {
+                sa.state = State::IdSent(sent);
+                Err(fault)
+            }
+        },
+        other @ (State::AggressiveAnswered(_) | State::Dead | State::Established(_) | State::SaSent(_)) => {
+            sa.state = other;
+            Ok(())
+        }
+    }
+}
+
+/// Message 2.
+fn on_sa(
+    scope: &mut Scope<'_>,
+    sa: &mut Sa,
+    sent: &SaSent,
+    datagram: &Datagram<'_>,
+) -> Result<KeSent, Fault> {
+    let parts = read(datagram.header, datagram.bytes)?;
+    let (answer, _) = parts.sa.as_ref().ok_or(Fault::Missing("SA"))?;
+    let connection = scope.connection_of(sa)?;
+    let handshake = agreed(connection, answer, &sent.sa_body)?;
+    let patience = connection.patience();
+    let forced = connection.config.force_encapsulation;
+    let mut context = scope.context(sa.connection);
+    evidence::heard(&mut context, datagram.remote);
+    let dh = PrivateKey::generate(handshake.suite.dh)
+        .map_err(|_| IkeError::Internal("no private value could be made"))?;
+    sa.remote_cookie = datagram.header.responder_cookie;
+    sa.features.learn(&parts.vendor_ids);
+    let nonce = scope.host.nonce();
+    let mut payloads = vec![Payload::Ke(dh.public().to_vec()), Payload::Nonce(nonce.clone())];
+    if sa.features.nat_traversal {
+        payloads.extend(nat::payloads(
+            handshake.suite.prf,
+            sa.cookies(),
+            scope.host.local,
+            &sa.path,
+            forced,
+        ));
+    }
+    let message = encode_message(sa.header(ExchangeType::MAIN, 0), &payloads);
+    sa.ask(scope.host, message, patience, scope.now);
+    Ok(KeSent { handshake, dh, nonce })
+}
+
+/// What the responder chose of ours.
+pub(super) fn agreed(
+    connection: &Connection,
+    answer: &SaPayload,
+    sa_body: &[u8],
+) -> Result<Handshake, Fault> {
+    let single = matches!(answer.proposals.as_slice(), [proposal] if proposal.transforms.len() == 1);
+    let chosen = pick_ike(&connection.config.ike_proposals, answer)
+        .filter(|_| single)
+        .ok_or_else(|| {
+            Fault::Found(
+                NotifyType::NO_PROPOSAL_CHOSEN,
+                Box::new(FindingKind::Other {
+                    reason: DownReason::IkeProposalMismatch,
+                    detail: "the peer chose an IKE proposal that was not offered".into(),
+                }),
+            )
+        })?;
+    Ok(Handshake {
+        suite: chosen.suite,
+        sa_body: sa_body.to_vec(),
+        lifetime: chosen.lifetimes.seconds.map(Duration::from_secs),
+    })
+}
+
+/// Message 3.
+fn on_key_exchange(
+    scope: &mut Scope<'_>,
+    sa: &mut Sa,
+    handshake: &Handshake,
+    datagram: &Datagram<'_>,
+) -> Result<Secrets, Fault> {
+    let parts = read(datagram.header, datagram.bytes)?;
+    let public = required_public(&parts, handshake)?;
+    let nonce_initiator = parts.nonce.as_deref().ok_or(Fault::Missing("nonce"))?;
+    let dh = PrivateKey::generate(handshake.suite.dh)
+        .map_err(|_| IkeError::Internal("no private value could be made"))?;
+    let secret = dh.agree(public).map_err(|_| Fault::Invalid("the public value"))?;
+    let connection = scope.connection_of(sa)?;
+    let forced = connection.config.force_encapsulation;
+    let psk = connection.config.psk.clone();
+    let nonce = scope.host.nonce();
+    let nonces = Nonces {
+        initiator: nonce_initiator,
+        responder: &nonce,
+    };
+    let keys = Keys::derive(
+        &handshake.suite,
+        psk.reveal().as_bytes(),
+        &secret,
+        &nonces,
+        sa.cookies(),
+    )?;
+    let mut payloads = vec![Payload::Ke(dh.public().to_vec()), Payload::Nonce(nonce.clone())];
+    if sa.features.nat_traversal && !parts.nat_d.is_empty() {
+        sa.path.nat = nat::detect(
+            handshake.suite.prf,
+            &parts.nat_d,
+            sa.cookies(),
+            scope.host.local,
+            &sa.path,
+            forced,
+        );
+        payloads.extend(nat::payloads(
+            handshake.suite.prf,
+            sa.cookies(),
+            scope.host.local,
+            &sa.path,
+            forced,
+        ));
+    }
+    let message = encode_message(sa.header(ExchangeType::MAIN, 0), &payloads);
+    sa.answer(scope.host, datagram.digest, message);
+    Ok(Secrets {
+        iv: keys.first_iv(public, dh.public()),
+        keys,
+        public_initiator: public.to_vec(),
+        public_responder: dh.public().to_vec(),
+        nonce_min: nonce_initiator.min(&nonce).to_vec(),
+    })
+}
+
+pub(super) fn required_public<'a>(parts: &'a Parts, handshake: &Handshake) -> Result<&'a [u8], Fault> {
+    let public = parts.ke.as_deref().ok_or(Fault::Missing("KE"))?;
+    if public.len() == public_len(handshake.suite.dh) {
+        Ok(public)
+    } else {
+        Err(Fault::Invalid("the public value"))
+    }
+}
+
+/// Message 4.
+fn on_key_answer(
+    scope: &mut Scope<'_>,
+    sa: &mut Sa,
+    sent: &KeSent,
+    datagram: &Datagram<'_>,
+) -> Result<Secrets, Fault> {
+    let parts = read(datagram.header, datagram.bytes)?;
+    let public = required_public(&parts, &sent.handshake)?;
+    let nonce_responder = parts.nonce.as_deref().ok_or(Fault::Missing("nonce"))?;
+    let secret = sent
+        .dh
+        .agree(public)
+        .map_err(|_| Fault::Invalid("the public value"))?;
+    let connection = scope.connection_of(sa)?;
+    let patience = connection.patience();
+    let forced = connection.config.force_encapsulation;
+    let psk = connection.config.psk.clone();
+    let nonces = Nonces {
+        initiator: &sent.nonce,
+        responder: nonce_responder,
+    };
+    let keys = Keys::derive(
+        &sent.handshake.suite,
+        psk.reveal().as_bytes(),
+        &secret,
+        &nonces,
+        sa.cookies(),
+    )?;
+    if sa.features.nat_traversal && !parts.nat_d.is_empty() {
+        sa.path.nat = nat::detect(
+            sent.handshake.suite.prf,
+            &parts.nat_d,
+            sa.cookies(),
+            scope.host.local,
+            &sa.path,
+            forced,
+        );
+    }
+    if sa.path.nat.encapsulates() && sa.features.nat_traversal {
+        sa.path.local_port = NAT_PORT;
+        sa.path.remote.set_port(NAT_PORT);
+    }
+    let mut secrets = Secrets {
+        iv: keys.first_iv(sent.dh.public(), public),
+        keys,
+        public_initiator: sent.dh.public().to_vec(),
+        public_responder: public.to_vec(),
+        nonce_min: sent.nonce.as_slice().min(nonce_responder).to_vec(),
+    };
+    let contact = scope.is_initial_contact;
+    let message = identity_message(scope, sa, &sent.handshake, &mut secrets, contact)?;
+    sa.ask(scope.host, message, patience, scope.now);
+    Ok(secrets)
+}
+
+/// Message 5 or 6, by our role.
+fn identity_message(
+    scope: &mut Scope<'_>,
+    sa: &Sa,
+    handshake: &Handshake,
+    secrets: &mut Secrets,
+    initial_contact: bool,
+) -> Result<Vec<u8>, Fault> {
+    let connection = scope.connection_of(sa)?;
+    let id = identity::encode(&connection.config.local_identity);
+    let hash = proof(sa, handshake, secrets, sa.role, &id_body(&id));
+    let mut payloads = vec![Payload::Id(id), Payload::Hash(hash)];
+    if initial_contact {
+        payloads.push(Payload::Notify(NotifyPayload::new(
+            ProtocolId::ISAKMP,
+            sa.spi(),
+            NotifyType::INITIAL_CONTACT,
+            Vec::new(),
+        )));
+    }
+    let header = sa.header(ExchangeType::MAIN, 0);
+    Ok(encrypt(
+        &secrets.keys,
+        &mut secrets.iv,
+        header,
+        Content::of(&payloads),
+    ))
+}
+
+pub(super) fn id_body(id: &Identification) -> Vec<u8> {
+    let mut body = Vec::new();
+    Payload::Id(id.clone()).encode_body(&mut body);
+    body
+}
+
+/// HASH_I or HASH_R.
+pub(super) fn proof(sa: &Sa, handshake: &Handshake, secrets: &Secrets, of: Role, id: &[u8]) -> Vec<u8> {
+    let cookies = sa.cookies();
+    let mut publics = [
+        secrets.public_initiator.as_slice(),
+        secrets.public_responder.as_slice(),
+    ];
+    let mut cookies = [cookies.initiator.0, cookies.responder.0];
+    if of == Role::Responder {
+        publics.reverse();
+        cookies.reverse();
+    }
+    secrets.keys.proof(&Proven {
+        publics,
+        cookies,
+        sa: &handshake.sa_body,
+        id,
+    })
+}
+
+/// Message 5: the peer's identity tells which of several connections with this key it means.
+fn check_identity(
+    scope: &mut Scope<'_>,
+    sa: &mut Sa,
+    answered: &KeAnswered,
+    datagram: &Datagram<'_>,
+) -> Result<(Parts, Vec<u8>), Fault> {
+    let secrets = &answered.secrets;
+    let (parts, iv) = decrypt(&secrets.keys, &secrets.iv, datagram.header, datagram.bytes)?;
+    let id = check_proof(sa, &answered.handshake, secrets, &parts, Role::Initiator)?;
+    accept_identity(scope, sa, &id)?;
+    // From here on the peer is where its authentic message came from.
+    sa.path.local_port = datagram.local_port;
+    sa.path.remote = datagram.remote;
+    Ok((parts, iv))
+}
+
+/// Message 6.
+fn check_answer(
+    scope: &mut Scope<'_>,
+    sa: &mut Sa,
+    sent: &IdSent,
+    datagram: &Datagram<'_>,
+) -> Result<(Parts, Vec<u8>), Fault> {
+    let secrets = &sent.secrets;
+    let (parts, iv) = decrypt(&secrets.keys, &secrets.iv, datagram.header, datagram.bytes)?;
+    let id = check_proof(sa, &sent.handshake, secrets, &parts, Role::Responder)?;
+    accept_identity(scope, sa, &id)?;
+    Ok((parts, iv))
+}
+
+/// The identity that the peer proved.
+pub(super) fn check_proof(
+    sa: &Sa,
+    handshake: &Handshake,
+    secrets: &Secrets,
+    parts: &Parts,
+    of: Role,
+) -> Result<Identification, Fault> {
+    let [(id, body), ..] = parts.ids.as_slice() else {
+        return Err(Fault::Missing("ID"));
+    };
+    let received = parts.hash.as_deref().ok_or(Fault::Missing("hash"))?;
+    if constant_time_equal(received, &proof(sa, handshake, secrets, of, body)) {
+        Ok(id.clone())
+    } else {
+        Err(Fault::Hash)
+    }
+}
+
+/// Whether the identity is the one we expect. As responder another connection with the same key may be meant.
+pub(super) fn accept_identity(scope: &mut Scope<'_>, sa: &mut Sa, id: &Identification) -> Result<(), Fault> {
+    let received = identity::as_version_2(id);
+    let address = sa.path.remote.ip();
+    let connection = scope.connection_of(sa)?;
+    let port_fits = identity::has_fitting_port(id, sa.path.nat.remote);
+    if port_fits && is_identity(&received, &connection.config.peer_identity) {
+        return Ok(());
+    }
+    let expected = connection.config.peer_identity.to_string();
+    let psk = connection.config.psk.clone();
+    if sa.role == Role::Responder && port_fits {
+        let other = scope.connections.values().find(|other| {
+            other.may_be_at_v1(address)
+                && other.config.psk == psk
+                && is_identity(&received, &other.config.peer_identity)
+        });
+        if let Some(other) = other {
+            sa.connection = Some(other.id());
+            return Ok(());
+        }
+    }
+    Err(Fault::Found(
+        NotifyType::INVALID_ID_INFORMATION,
+        Box::new(FindingKind::IdentityMismatch {
+            end: End::Peers,
+            received: describe_identity(&received),
+            expected,
+        }),
+    ))
+}

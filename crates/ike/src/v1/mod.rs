@@ -1,0 +1,412 @@
+//! IKEv1 (RFC 2407, 2408, 2409, with 3706 and 3947): main mode and, where allowed, aggressive mode with a pre-shared key,
+//! quick mode, informational exchanges.
+//!
+//! The [`Machine`] runs the connections whose version is 1. Unlike in IKEv2 Child SAs do not belong to the SA that they
+//! were made under: they stay when it goes, and each pair of ranges has its own. Nothing in IKEv1 confirms the end of an
+//! exchange or a delete, so each end decides by itself, by rules that give both the same result.
+
+mod aggressive;
+mod attributes;
+mod fault;
+mod identity;
+mod informational;
+mod keys;
+mod main_mode;
+mod message;
+mod nat;
+mod phase_2;
+mod quick;
+mod receive;
+mod sa;
+mod timeout;
+mod tunnel;
+mod upkeep;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use isthmus_types::VpnConnectionId;
+use isthmus_wire::ike::IkeSpi;
+use isthmus_wire::isakmp::NotifyType;
+
+use self::fault::Fault;
+use self::message::Parts;
+use self::receive::Datagram;
+use self::sa::{Established, Handshake, Sa, Secrets, State};
+use self::tunnel::Tunnel;
+use crate::channel::Role;
+use crate::connection::Connection;
+use crate::error::IkeError;
+use crate::evidence;
+use crate::host::{Context, Host};
+use crate::sa::{SaId, rekey_after};
+use crate::status::DownReason;
+
+/// Pause before we begin again what the peer deleted.
+const AFTER_DELETE: Duration = Duration::from_millis(500);
+/// How long an SA that we replaced stays.
+const OWN_GRACE: Duration = Duration::from_secs(5);
+/// How long one stays that the peer should remove: its message may have been lost.
+const PEERS_GRACE: Duration = Duration::from_secs(20);
+/// Shortest lifetime of phase 1 that a peer can impose.
+const MIN_IKE_LIFETIME: Duration = Duration::from_secs(60);
+
+/// All of IKEv1 at one endpoint.
+#[derive(Default)]
+pub(crate) struct Machine {
+    sas: BTreeMap<SaId, Sa>,
+    of_connection: BTreeSet<(VpnConnectionId, SaId)>,
+    tunnels: BTreeMap<VpnConnectionId, Tunnel>,
+    /// SAs that others began, by their address and cookie: finds repeated first messages.
+    begun: BTreeMap<(IpAddr, IkeSpi), SaId>,
+    due: BTreeSet<(Instant, Owner)>,
+    armed: BTreeMap<Owner, Instant>,
+}
+
+/// What has timers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Owner {
+    Sa(SaId),
+    Tunnel(VpnConnectionId),
+}
+
+/// What the machine works with.
+pub(crate) struct Scope<'a> {
+    pub(crate) host: &'a mut Host,
+    pub(crate) connections: &'a mut BTreeMap<VpnConnectionId, Connection>,
+    /// Connections that something happened to.
+    pub(crate) touched: BTreeSet<VpnConnectionId>,
+    pub(crate) now: Instant,
+    /// Whether the peer is to forget what it has of us.
+    is_initial_contact: bool,
+}
+
+impl<'a> Scope<'a> {
+    pub(crate) const fn new(
+        host: &'a mut Host,
+        connections: &'a mut BTreeMap<VpnConnectionId, Connection>,
+        now: Instant,
+    ) -> Self {
+        Self {
+            host,
+            connections,
+            touched: BTreeSet::new(),
+            now,
+            is_initial_contact: false,
+        }
+    }
+
+    fn connection_of(&mut self, sa: &Sa) -> Result<&mut Connection, IkeError> {
+        sa.connection
+            .and_then(|id| self.connections.get_mut(&id))
+            .ok_or(IkeError::Internal("an SA without a connection"))
+    }
+
+    fn context(&mut self, connection: Option<VpnConnectionId>) -> Context<'_> {
+        Context {
+            host: self.host,
+            connection: connection.and_then(|id| self.connections.get_mut(&id)),
+            now: self.now,
+        }
+    }
+
+    fn touch(&mut self, connection: Option<VpnConnectionId>) {
+        self.touched.extend(connection);
+    }
+
+    fn complain(&mut self, connection: Option<VpnConnectionId>, error: &IkeError) {
+        self.context(connection)
+            .complain(DownReason::Internal, error.to_string());
+    }
+}
+
+impl Machine {
+    /// The earliest moment that something falls due.
+    pub(crate) fn next_timeout(&self) -> Option<(Instant, &'static str)> {
+        self.due.first().map(|(at, owner)| {
+            let why = match owner {
+                Owner::Sa(_) => "ISAKMP SA",
+                Owner::Tunnel(_) => "Child SAs of IKEv1",
+            };
+            (*at, why)
+        })
+    }
+
+    /// Whether no ISAKMP SA is left.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.sas.is_empty()
+    }
+
+    /// Begins phase 1 for a connection.
+    pub(crate) fn start(&mut self, scope: &mut Scope<'_>, id: VpnConnectionId) {
+        let replaces = self.established_of(Some(id));
+        match main_mode::start(scope, id, replaces) {
+            Ok(sa) => self.put(scope, sa),
+            Err(fault) => {
+                if let Some(connection) = scope.connections.get_mut(&id) {
+                    match fault {
+                        Fault::Found(_, kind) => connection.diary.find(*kind),
+                        Fault::Hash
+                        | Fault::Internal(_)
+                        | Fault::Invalid(_)
+                        | Fault::Malformed
+                        | Fault::Missing(_) => connection.complain(DownReason::Internal, fault.to_string()),
+                    }
+                    connection.ike_pause.after_failure(scope.host, scope.now);
+                }
+            }
+        }
+    }
+
+    fn arm(&mut self, owner: Owner, at: Option<Instant>) {
+        if let Some(old) = self.armed.remove(&owner) {
+            self.due.remove(&(old, owner));
+        }
+        if let Some(at) = at {
+            self.armed.insert(owner, at);
+            self.due.insert((at, owner));
+        }
+    }
+
+    fn put(&mut self, scope: &mut Scope<'_>, sa: Sa) {
+        scope.touch(sa.connection);
+        if matches!(sa.state, State::Dead) {
+            scope.host.free_ike_spi(sa.local_cookie);
+            if sa.role == Role::Responder {
+                self.begun.retain(|_, id| *id != sa.id);
+            }
+            return;
+        }
+        let interval = sa
+            .connection
+            .and_then(|id| scope.connections.get(&id))
+            .and_then(Connection::liveness_interval);
+        self.arm(Owner::Sa(sa.id), sa.next_timeout(interval));
+        self.of_connection
+            .extend(sa.connection.map(|connection| (connection, sa.id)));
+        self.sas.insert(sa.id, sa);
+    }
+
+    /// Lets `act` work on an SA, and cleans up if it dies of it.
+    fn with_sa<R>(
+        &mut self,
+        scope: &mut Scope<'_>,
+        id: SaId,
+        act: impl FnOnce(&mut Self, &mut Scope<'_>, &mut Sa) -> R,
+    ) -> Option<R> {
+        let mut sa = self.sas.remove(&id)?;
+        self.arm(Owner::Sa(id), None);
+        if let Some(connection) = sa.connection {
+            self.of_connection.remove(&(connection, id));
+            scope.touched.insert(connection);
+        }
+        let result = act(self, scope, &mut sa);
+        self.put(scope, sa);
+        Some(result)
+    }
+
+    /// The SAs of a connection, oldest first.
+    fn sas_of(&self, connection: VpnConnectionId) -> Vec<SaId> {
+        self.of_connection
+            .range((connection, SaId(u64::MIN))..=(connection, SaId(u64::MAX)))
+            .map(|(_, id)| *id)
+            .collect()
+    }
+
+    fn established_of(&self, connection: Option<VpnConnectionId>) -> Vec<SaId> {
+        let mut ids = connection.map_or_else(Vec::new, |connection| self.sas_of(connection));
+        ids.retain(|id| self.sas.get(id).is_some_and(|sa| sa.established().is_some()));
+        ids
+    }
+
+    /// The SA to send with: the newest.
+    fn live_of(&self, connection: VpnConnectionId) -> Option<SaId> {
+        self.sas_of(connection)
+            .into_iter()
+            .filter_map(|id| self.sas.get(&id))
+            .filter(|sa| sa.is_live())
+            .max_by_key(|sa| sa.established().map(|established| established.established_at))
+            .map(|sa| sa.id)
+    }
+
+    /// Whether we have nothing else with the peer of this SA.
+    fn has_nothing(&self, sa: &Sa) -> bool {
+        sa.connection.is_some_and(|id| {
+            self.established_of(Some(id)).is_empty()
+                && self
+                    .tunnels
+                    .get(&id)
+                    .is_none_or(|tunnel| tunnel.children.is_empty())
+        })
+    }
+
+    /// Phase 1 is over: the peer is who it says.
+    fn establish(
+        &mut self,
+        scope: &mut Scope<'_>,
+        sa: &mut Sa,
+        handshake: Handshake,
+        secrets: Secrets,
+        parts: &Parts,
+    ) {
+        let now = scope.now;
+        sa.request = None;
+        let path = sa.path;
+        let mut context = scope.context(sa.connection);
+        evidence::on_established(&mut context, &path, &handshake.suite, sa.role);
+        let Some(connection) = context.connection else {
+            sa.state = State::Dead;
+            return;
+        };
+        connection.wanted = true;
+        connection.in_contact = true;
+        connection.ike_pause.reset();
+        let ours = Duration::from_secs(u64::from(connection.config.ike_lifetime_seconds));
+        let lifetime = handshake
+            .lifetime
+            .map_or(ours, |theirs| ours.min(theirs.max(MIN_IKE_LIFETIME)));
+        let rekey_at = connection
+            .may_initiate()
+            .then(|| now + rekey_after(lifetime, context.host));
+        sa.state = State::Established(Box::new(Established {
+            suite: handshake.suite,
+            keys: secrets.keys,
+            last_block: secrets.iv,
+            nonce_min: secrets.nonce_min,
+            quick: BTreeMap::new(),
+            used: BTreeSet::new(),
+            established_at: now,
+            last_heard: now,
+            rekey_at,
+            expire_at: now + lifetime,
+            wants_rekey: false,
+            superseded_at: None,
+            keepalive_at: sa.keepalive_after(now),
+            probe: None,
+            sequence: rand::Rng::next_u32(&mut context.host.rng) >> 1,
+        }));
+        let initial = parts
+            .notifies
+            .iter()
+            .any(|notify| notify.notify_type == NotifyType::INITIAL_CONTACT);
+        if initial {
+            self.forget_older(scope, sa);
+        }
+        self.supersede_siblings(scope, sa);
+    }
+
+    /// Of several SAs of a connection one stays. Those that were there when this one began go. Of two that were made at
+    /// once the one with the higher nonce stays, which both ends see alike.
+    fn supersede_siblings(&mut self, scope: &mut Scope<'_>, sa: &mut Sa) {
+        let Some(connection) = sa.connection else {
+            return;
+        };
+        let now = scope.now;
+        let grace = |role| match role {
+            Role::Initiator => OWN_GRACE,
+            Role::Responder => PEERS_GRACE,
+        };
+        for id in self.sas_of(connection) {
+            self.with_sa(scope, id, |_, scope, other| {
+                let other_role = other.role;
+                match &mut other.state {
+                    State::Established(established) if established.superseded_at.is_none() => {
+                        let (own_role, replaced) = (sa.role, sa.replaces.contains(&id));
+                        let Some(own) = sa.established_mut() else {
+                            return;
+                        };
+                        if replaced {
+                            established.superseded_at = Some(now + grace(own_role));
+                        } else if established.nonce_min < own.nonce_min {
+                            established.superseded_at = Some(now + grace(other_role));
+                        } else {
+                            own.superseded_at = Some(now + grace(own_role));
+                        }
+                    }
+                    // Nobody but us takes it for more than an attempt.
+                    State::SaSent(_) | State::KeSent(_) => {
+                        other.state = State::Dead;
+                    }
+                    State::AggressiveAnswered(_)
+                    | State::Dead
+                    | State::Established(_)
+                    | State::IdSent(_)
+                    | State::KeAnswered(_)
+                    | State::SaAnswered(_) => {}
+                }
+                scope.touched.insert(connection);
+            });
+        }
+    }
+
+    /// A handshake is over without success.
+    fn fail_attempt(&mut self, scope: &mut Scope<'_>, sa: &mut Sa) {
+        let initiator = sa.role == Role::Initiator;
+        sa.state = State::Dead;
+        let context = scope.context(sa.connection);
+        if let Some(connection) = context.connection
+            && initiator
+        {
+            connection.ike_pause.after_failure(context.host, context.now);
+        }
+    }
+
+    /// An SA goes without a word; one that it made redundant stays.
+    fn drop_sa(&mut self, scope: &mut Scope<'_>, sa: &mut Sa) {
+        let was_live = sa.is_live();
+        let connection = sa.connection;
+        if let State::Established(established) = std::mem::replace(&mut sa.state, State::Dead) {
+            for (_, quick) in established.quick {
+                if let quick::Quick::Answered(answered) = &quick {
+                    self.forget_unready(scope, connection, answered.child);
+                }
+                quick.abandon(scope.host);
+            }
+        }
+        if was_live && let Some(connection) = connection {
+            let newest = self
+                .established_of(Some(connection))
+                .into_iter()
+                .max_by_key(|id| {
+                    self.sas
+                        .get(id)
+                        .and_then(Sa::established)
+                        .map(|established| established.established_at)
+                });
+            if let Some(id) = newest {
+                self.with_sa(scope, id, |_, _, sa| {
+                    if let Some(established) = sa.established_mut() {
+                        established.superseded_at = None;
+                    }
+                });
+            }
+        }
+    }
+
+    /// The peer has lost everything that is older than this SA: no delete is due.
+    fn forget_older(&mut self, scope: &mut Scope<'_>, sa: &Sa) {
+        let (Some(connection), Some(established)) = (sa.connection, sa.established()) else {
+            return;
+        };
+        let before = established.established_at;
+        for id in self.sas_of(connection) {
+            self.with_sa(scope, id, |machine, scope, other| {
+                let older = other
+                    .established()
+                    .is_some_and(|established| established.established_at < before);
+                if older {
+                    machine.drop_sa(scope, other);
+                }
+            });
+        }
+        self.forget_children(scope, connection, |child| child.installed_at < before);
+    }
+
+    /// An authentic message came: behind a NAT the peer is where it came from.
+    fn on_authentic(&mut self, scope: &mut Scope<'_>, sa: &mut Sa, datagram: &Datagram<'_>) {
+        if sa.path.nat.remote && sa.path.remote != datagram.remote {
+            self.move_peer(scope, sa, datagram.remote);
+        }
+    }
+}

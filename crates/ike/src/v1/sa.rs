@@ -1,0 +1,342 @@
+//! An ISAKMP SA: the state of phase 1, and what it carries once it is established.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use isthmus_crypto::dh::PrivateKey;
+use isthmus_types::VpnConnectionId;
+use isthmus_wire::ike::IkeSpi;
+use isthmus_wire::isakmp::{ExchangeType, IsakmpFlags, IsakmpHeader, PayloadType};
+
+use super::keys::Keys;
+use super::quick::Quick;
+use crate::algorithm::IkeSuite;
+use crate::channel::{Role, Sealed};
+use crate::host::Host;
+use crate::keys::SpiPair;
+use crate::nat::{KEEPALIVE_INTERVAL, Path};
+use crate::retransmit::Retransmission;
+use crate::sa::SaId;
+
+/// How often an answer is given again because its request came again.
+const ANSWERS: u8 = 8;
+/// How often a peer is told in clear that its proof is wrong.
+const TELLINGS: u8 = 3;
+
+pub(super) struct Sa {
+    pub(super) id: SaId,
+    pub(super) role: Role,
+    pub(super) local_cookie: IkeSpi,
+    /// Zero until the responder told it.
+    pub(super) remote_cookie: IkeSpi,
+    pub(super) connection: Option<VpnConnectionId>,
+    pub(super) path: Path,
+    pub(super) features: Features,
+    pub(super) state: State,
+    /// Our message of phase 1 that waits for an answer.
+    pub(super) request: Option<Request>,
+    /// The peer's last message of phase 1 that we answered.
+    pub(super) answered: Option<Answered>,
+    /// When the handshake must be over.
+    pub(super) until: Instant,
+    /// ISAKMP SAs that were there when it began.
+    pub(super) replaces: Vec<SaId>,
+    /// How often we told in clear that a proof is wrong.
+    pub(super) told: u8,
+}
+
+/// What the peer can do, as its vendor ids say.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Features {
+    pub(super) nat_traversal: bool,
+    pub(super) dead_peer_detection: bool,
+}
+
+pub(super) enum State {
+    Dead,
+    Established(Box<Established>),
+    /// Initiator, message 5.
+    IdSent(Box<IdSent>),
+    /// Responder, message 4.
+    KeAnswered(Box<KeAnswered>),
+    /// Initiator, message 3.
+    KeSent(Box<KeSent>),
+    /// Responder, message 2.
+    SaAnswered(Handshake),
+    /// Initiator, message 1. In aggressive mode with the key exchange.
+    SaSent(SaSent),
+    /// Responder of aggressive mode, message 2.
+    AggressiveAnswered(Box<KeAnswered>),
+}
+
+/// What phase 1 agreed on first.
+pub(super) struct Handshake {
+    pub(super) suite: IkeSuite,
+    /// Body of the initiator's SA payload.
+    pub(super) sa_body: Vec<u8>,
+    /// The peer's wish.
+    pub(super) lifetime: Option<Duration>,
+}
+
+pub(super) struct SaSent {
+    pub(super) sa_body: Vec<u8>,
+    /// In aggressive mode: what else the first message had.
+    pub(super) aggressive: Option<Box<AggressiveSent>>,
+}
+
+pub(super) struct AggressiveSent {
+    pub(super) dh: PrivateKey,
+    pub(super) nonce: Vec<u8>,
+    pub(super) id_body: Vec<u8>,
+}
+
+pub(super) struct KeSent {
+    pub(super) handshake: Handshake,
+    pub(super) dh: PrivateKey,
+    pub(super) nonce: Vec<u8>,
+}
+
+/// What phase 1 agreed on in secret.
+pub(super) struct Secrets {
+    pub(super) keys: Keys,
+    pub(super) public_initiator: Vec<u8>,
+    pub(super) public_responder: Vec<u8>,
+    /// The IV of the next message of phase 1.
+    pub(super) iv: Vec<u8>,
+    /// The lower nonce.
+    pub(super) nonce_min: Vec<u8>,
+}
+
+pub(super) struct IdSent {
+    pub(super) handshake: Handshake,
+    pub(super) secrets: Secrets,
+}
+
+pub(super) struct KeAnswered {
+    pub(super) handshake: Handshake,
+    pub(super) secrets: Secrets,
+    /// In aggressive mode: body of our peer's identification payload.
+    pub(super) id_body: Vec<u8>,
+}
+
+pub(super) struct Established {
+    pub(super) suite: IkeSuite,
+    pub(super) keys: Keys,
+    /// The last block of phase 1.
+    pub(super) last_block: Vec<u8>,
+    pub(super) nonce_min: Vec<u8>,
+    pub(super) quick: BTreeMap<u32, Quick>,
+    /// Message ids that were used, so that nothing is accepted twice.
+    pub(super) used: BTreeSet<u32>,
+    pub(super) established_at: Instant,
+    pub(super) last_heard: Instant,
+    pub(super) rekey_at: Option<Instant>,
+    pub(super) expire_at: Instant,
+    pub(super) wants_rekey: bool,
+    /// Another one is in use; this one goes then if that still holds.
+    pub(super) superseded_at: Option<Instant>,
+    pub(super) keepalive_at: Option<Instant>,
+    pub(super) probe: Option<Probe>,
+    /// Sequence number of our next R-U-THERE.
+    pub(super) sequence: u32,
+}
+
+/// R-U-THERE without an answer so far.
+pub(super) struct Probe {
+    pub(super) sequence: u32,
+    pub(super) first_at: Instant,
+    pub(super) again_at: Instant,
+    pub(super) tries: u32,
+}
+
+pub(super) struct Request {
+    pub(super) retransmission: Retransmission,
+    pub(super) at: Instant,
+}
+
+pub(super) struct Answered {
+    digest: [u8; 32],
+    reply: Vec<u8>,
+    left: u8,
+}
+
+impl Request {
+    pub(super) fn new(host: &mut Host, bytes: Vec<u8>, patience: Duration, now: Instant) -> Self {
+        let retransmission = Retransmission::new(Sealed::from(bytes), patience, now);
+        let at = retransmission.next_at(host.jitter(), now);
+        Self { retransmission, at }
+    }
+
+    /// Sends it again if it is time, or says that time is over.
+    pub(super) fn again(&mut self, host: &mut Host, path: &Path, now: Instant) -> bool {
+        if self.at > now {
+            return true;
+        }
+        let Some(message) = self.retransmission.again(now).cloned() else {
+            return false;
+        };
+        self.at = self.retransmission.next_at(host.jitter(), now);
+        host.send(path, message);
+        true
+    }
+}
+
+impl Answered {
+    pub(super) const fn new(digest: [u8; 32], reply: Vec<u8>) -> Self {
+        Self {
+            digest,
+            reply,
+            left: ANSWERS,
+        }
+    }
+
+    /// The answer once more, if this is the same message again.
+    pub(super) fn repeat(&mut self, digest: &[u8; 32]) -> Option<Vec<u8>> {
+        if self.digest != *digest || self.left == 0 {
+            return None;
+        }
+        self.left -= 1;
+        Some(self.reply.clone())
+    }
+
+    pub(super) fn is_for(&self, digest: &[u8; 32]) -> bool {
+        self.digest == *digest
+    }
+}
+
+impl Sa {
+    pub(super) const fn cookies(&self) -> SpiPair {
+        match self.role {
+            Role::Initiator => SpiPair {
+                initiator: self.local_cookie,
+                responder: self.remote_cookie,
+            },
+            Role::Responder => SpiPair {
+                initiator: self.remote_cookie,
+                responder: self.local_cookie,
+            },
+        }
+    }
+
+    /// The header of our next message.
+    pub(super) const fn header(&self, exchange: ExchangeType, message_id: u32) -> IsakmpHeader {
+        let cookies = self.cookies();
+        IsakmpHeader {
+            initiator_cookie: cookies.initiator,
+            responder_cookie: cookies.responder,
+            next_payload: PayloadType::NONE,
+            minor_version: 0,
+            exchange,
+            flags: IsakmpFlags::NONE,
+            message_id,
+            length: 0,
+        }
+    }
+
+    /// Both cookies, as notifications and deletes name the SA.
+    pub(super) fn spi(&self) -> Vec<u8> {
+        let cookies = self.cookies();
+        [
+            cookies.initiator.0.to_be_bytes(),
+            cookies.responder.0.to_be_bytes(),
+        ]
+        .concat()
+    }
+
+    pub(super) const fn established(&self) -> Option<&Established> {
+        match &self.state {
+            State::Established(established) => Some(established),
+            State::Dead
+            | State::IdSent(_)
+            | State::KeAnswered(_)
+            | State::KeSent(_)
+            | State::SaAnswered(_)
+            | State::SaSent(_)
+            | State::AggressiveAnswered(_) => None,
+        }
+    }
+
+    pub(super) const fn established_mut(&mut self) -> Option<&mut Established> {
+        match &mut self.state {
+            State::Established(established) => Some(established),
+            State::Dead
+            | State::IdSent(_)
+            | State::KeAnswered(_)
+            | State::KeSent(_)
+            | State::SaAnswered(_)
+            | State::SaSent(_)
+            | State::AggressiveAnswered(_) => None,
+        }
+    }
+
+    /// Whether it is in use and nothing was decided against it.
+    pub(super) fn is_live(&self) -> bool {
+        self.established()
+            .is_some_and(|established| established.superseded_at.is_none())
+    }
+
+    /// Whether we began it and it is not established yet.
+    pub(super) fn is_attempt(&self) -> bool {
+        self.role == Role::Initiator && !matches!(self.state, State::Dead | State::Established(_))
+    }
+
+    /// Whether the peer began it and it is not established yet.
+    pub(super) fn is_half_open(&self) -> bool {
+        self.role == Role::Responder && !matches!(self.state, State::Dead | State::Established(_))
+    }
+
+    /// Whether the peer may be told once more, in clear, that its proof is wrong.
+    pub(super) const fn may_tell(&mut self) -> bool {
+        self.told = self.told.saturating_add(1);
+        self.told <= TELLINGS
+    }
+
+    /// Sends a message of phase 1 that waits for an answer.
+    pub(super) fn ask(&mut self, host: &mut Host, bytes: Vec<u8>, patience: Duration, now: Instant) {
+        host.send(&self.path, bytes.clone());
+        self.request = Some(Request::new(host, bytes, patience, now));
+    }
+
+    /// Answers a message of phase 1.
+    pub(super) fn answer(&mut self, host: &mut Host, digest: [u8; 32], reply: Vec<u8>) {
+        host.send(&self.path, reply.clone());
+        self.answered = Some(Answered::new(digest, reply));
+    }
+
+    pub(super) fn keepalive_after(&self, now: Instant) -> Option<Instant> {
+        self.path.nat.local.then(|| now + KEEPALIVE_INTERVAL)
+    }
+
+    /// When it wants attention next. `interval` is that of liveness checks.
+    pub(super) fn next_timeout(&self, interval: Option<Duration>) -> Option<Instant> {
+        let request = self.request.as_ref().map(|request| request.at);
+        match self.established() {
+            Some(established) => {
+                let quick = established.quick.values().filter_map(Quick::next_timeout).min();
+                let liveness = interval
+                    .filter(|_| self.features.dead_peer_detection && self.is_live())
+                    .map(|interval| {
+                        established
+                            .probe
+                            .as_ref()
+                            .map_or(established.last_heard + interval, |probe| probe.again_at)
+                    });
+                let rekey = established
+                    .rekey_at
+                    .filter(|_| !established.wants_rekey && self.is_live());
+                [
+                    quick,
+                    liveness,
+                    rekey,
+                    established.superseded_at,
+                    established.keepalive_at,
+                    Some(established.expire_at),
+                ]
+                .into_iter()
+                .flatten()
+                .min()
+            }
+            None => [request, Some(self.until)].into_iter().flatten().min(),
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! What happens when time passes.
+
+use std::time::Duration;
+
+use isthmus_types::VpnConnectionId;
+
+use super::quick::Quick;
+use super::sa::{Probe, Sa, State};
+use super::{Machine, Owner, Scope, informational};
+use crate::config::DpdAction;
+use crate::endpoint::IKE_PORT;
+use crate::finding::{FindingKind, Unanswered};
+
+/// Between two R-U-THERE for the same silence, at most.
+const PROBE_INTERVAL: Duration = Duration::from_secs(3);
+
+impl Machine {
+    /// Acts on everything that is due.
+    pub(crate) fn handle_timeout(&mut self, scope: &mut Scope<'_>) {
+        let due: Vec<Owner> = self
+            .due
+            .iter()
+            .take_while(|(at, _)| *at <= scope.now)
+            .map(|(_, owner)| *owner)
+            .collect();
+        for owner in due {
+            match owner {
+                Owner::Sa(id) => {
+                    self.with_sa(scope, id, |machine, scope, sa| machine.sa_timeout(scope, sa));
+                }
+                Owner::Tunnel(id) => self.tunnel_timeout(scope, id),
+            }
+        }
+    }
+
+    fn sa_timeout(&mut self, scope: &mut Scope<'_>, sa: &mut Sa) {
+        if sa.established().is_some() {
+            self.established_timeout(scope, sa);
+            return;
+        }
+        let now = scope.now;
+        let path = sa.path;
+        let mut tries = 0;
+        let goes_on = sa.request.as_mut().is_none_or(|request| {
+            tries = request.retransmission.tries();
+            request.again(scope.host, &path, now)
+        });
+        if goes_on && sa.until > now {
+            if tries > 1 && sa.is_attempt() {
+                no_answer(scope, sa, tries);
+            }
+            return;
+        }
+        if sa.is_attempt() {
+            no_answer(scope, sa, tries);
+        }
+        self.fail_attempt(scope, sa);
+    }
+
+    fn established_timeout(&mut self, scope: &mut Scope<'_>, sa: &mut Sa) {
+        let now = scope.now;
+        let path = sa.path;
+        let connection = sa.connection;
+        let Some(established) = sa.established_mut() else {
+            return;
+        };
+        if established.expire_at <= now {
+            informational::delete_sa(scope.host, sa);
+            self.drop_sa(scope, sa);
+            return;
+        }
+        if established.superseded_at.is_some_and(|at| at <= now) {
+            let better = connection.is_some_and(|connection| self.live_of(connection).is_some());
+            if better {
+                informational::delete_sa(scope.host, sa);
+                self.drop_sa(scope, sa);
+                return;
+            }
+            established.superseded_at = None;
+        }
+        if established.rekey_at.is_some_and(|at| at <= now) {
+            established.wants_rekey = true;
+        }
+        if established.keepalive_at.is_some_and(|at| at <= now) {
+            scope.host.send_keepalive(&path);
+            established.keepalive_at = Some(now + crate::nat::KEEPALIVE_INTERVAL);
+        }
+        if !self.quick_timeouts(scope, sa) || !self.check_liveness(scope, sa) {
+            self.peer_died(scope, sa);
+        }
+    }
+
+    /// False if the peer did not answer.
+    fn quick_timeouts(&mut self, scope: &mut Scope<'_>, sa: &mut Sa) -> bool {
+        let now = scope.now;
+        let path = sa.path;
+        let connection = sa.connection;
+        let Some(established) = sa.established_mut() else {
+            return true;
+        };
+        let due: Vec<u32> = established
+            .quick
+            .iter()
+            .filter(|(_, quick)| quick.next_timeout().is_some_and(|at| at <= now))
+            .map(|(id, _)| *id)
+            .collect();
+        let mut alive = true;
+        for id in due {
+            match established.quick.remove(&id) {
+                Some(Quick::Asked(mut asked)) => {
+                    alive &= asked.request.again(scope.host, &path, now);
+                    established.quick.insert(id, Quick::Asked(asked));
+                }
+                Some(Quick::Answered(mut answered)) => {
+                    if answered.request.again(scope.host, &path, now) {
+                        established.quick.insert(id, Quick::Answered(answered));
+                    } else {
+                        self.forget_unready(scope, connection, answered.child);
+                    }
+                }
+                Some(Quick::Done { last, until, commit }) => {
+                    let mut commit = commit;
+                    if let Some((child, at)) = commit
+                        && at <= now
+                    {
+                        commit = None;
+                        self.make_ready(scope, connection, child);
+                    }
+                    if until > now {
+                        established.quick.insert(id, Quick::Done { last, until, commit });
+                    }
+                }
+                None => {}
+            }
+        }
+        alive
+    }
+
+    /// Asks a silent peer whether it is there (RFC 3706). False if it is not.
+    fn check_liveness(&mut self, scope: &mut Scope<'_>, sa: &mut Sa) -> bool {
+        let now = scope.now;
+        if !sa.features.dead_peer_detection || !sa.is_live() {
+            return true;
+        }
+        let Ok(connection) = scope.connection_of(sa) else {
+            return true;
+        };
+        let (Some(interval), patience) = (connection.liveness_interval(), connection.patience()) else {
+            return true;
+        };
+        let Some(established) = sa.established_mut() else {
+            return true;
+        };
+        if established.last_heard + interval > now {
+            established.probe = None;
+            return true;
+        }
+        let sequence = match &mut established.probe {
+            None => {
+                established.sequence = established.sequence.wrapping_add(1);
+                established.probe = Some(Probe {
+                    sequence: established.sequence,
+                    first_at: now,
+                    again_at: now + PROBE_INTERVAL.min(interval),
+                    tries: 1,
+                });
+                established.sequence
+            }
+            Some(probe) if probe.first_at + patience <= now => return false,
+            Some(probe) if probe.again_at <= now => {
+                probe.again_at = (now + PROBE_INTERVAL.min(interval)).min(probe.first_at + patience);
+                probe.tries += 1;
+                probe.sequence
+            }
+            Some(_) => return true,
+        };
+        informational::probe(scope.host, sa, sequence);
+        true
+    }
+
+    /// The peer is gone: nothing that we have with it is worth anything.
+    fn peer_died(&mut self, scope: &mut Scope<'_>, sa: &mut Sa) {
+        let now = scope.now;
+        let silence = sa.established().map_or(Duration::ZERO, |established| {
+            now.saturating_duration_since(established.last_heard)
+        });
+        let tries = sa
+            .established()
+            .and_then(|established| established.probe.as_ref())
+            .map_or(1, |probe| probe.tries);
+        let was_live = sa.is_live();
+        let peer = sa.path.remote;
+        if was_live && let Ok(connection) = scope.connection_of(sa) {
+            connection.diary.find(FindingKind::NoAnswer {
+                peer,
+                to: Unanswered::Request { silence },
+                tries,
+            });
+            connection.wanted = match connection.config.dpd_action {
+                DpdAction::None | DpdAction::Restart => true,
+                DpdAction::Clear | DpdAction::Hold => false,
+            };
+        }
+        let connection = sa.connection;
+        self.drop_sa(scope, sa);
+        if let Some(connection) = connection
+            && self.live_of(connection).is_none()
+        {
+            self.forget_children(scope, connection, |_| true);
+        }
+    }
+
+    /// Ends all of a connection: children go now, the peer is told.
+    pub(crate) fn close(&mut self, scope: &mut Scope<'_>, connection: VpnConnectionId) {
+        let children: Vec<_> = self
+            .tunnels
+            .get(&connection)
+            .map(|tunnel| tunnel.children.iter().map(|child| child.id).collect())
+            .unwrap_or_default();
+        for id in children {
+            self.delete(scope, connection, id, Duration::ZERO);
+        }
+        for id in self.sas_of(connection) {
+            self.with_sa(scope, id, |_, scope, sa| {
+                informational::delete_sa(scope.host, sa);
+                if let State::Established(established) = std::mem::replace(&mut sa.state, State::Dead) {
+                    for (_, quick) in established.quick {
+                        quick.abandon(scope.host);
+                    }
+                }
+            });
+        }
+        self.tunnels.remove(&connection);
+        self.arm(Owner::Tunnel(connection), None);
+        scope.host.clear_graves(scope.now);
+    }
+}
+
+/// What a silent handshake tells, unless something is known already that explains it better.
+fn no_answer(scope: &mut Scope<'_>, sa: &Sa, tries: u32) {
+    let peer = sa.path.remote;
+    let proving = matches!(sa.state, State::IdSent(_));
+    let bytes = sa
+        .request
+        .as_ref()
+        .map_or(0, |request| request.retransmission.longest());
+    if proving && peer.port() == IKE_PORT {
+        // It answered until it had to decrypt something.
+        informational::hint_of_key(scope, sa, "it answered until we sent our proof, and not any more");
+        return;
+    }
+    let Ok(connection) = scope.connection_of(sa) else {
+        return;
+    };
+    let refused = connection
+        .diary
+        .leading()
+        .is_some_and(|kind| !matches!(kind, FindingKind::NoAnswer { .. }));
+    if refused {
+        return;
+    }
+    let to = if proving {
+        Unanswered::Authentication { bytes }
+    } else {
+        Unanswered::FirstMessage
+    };
+    connection.diary.find(FindingKind::NoAnswer { peer, to, tries });
+    if proving {
+        informational::hint_of_key(scope, sa, "it answered until we sent our proof, and not any more");
+    }
+}

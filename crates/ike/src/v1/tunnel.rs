@@ -1,0 +1,136 @@
+//! The Child SAs of a connection. They outlive the ISAKMP SA that they were made under.
+
+use std::time::Instant;
+
+use isthmus_types::Cidr;
+
+use crate::algorithm::EspSuite;
+use crate::channel::Role;
+use crate::config::ConnectionConfig;
+use crate::event::ChildId;
+use crate::selector::{Selector, Traffic};
+
+/// One range on our side and one on the peer's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Pair {
+    pub(super) local: Selector,
+    pub(super) remote: Selector,
+}
+
+/// A pair of ESP SAs.
+pub(super) struct Child {
+    pub(super) id: ChildId,
+    pub(super) pair: Pair,
+    pub(super) suite: EspSuite,
+    pub(super) inbound_spi: u32,
+    pub(super) outbound_spi: u32,
+    pub(super) begun_by: Role,
+    pub(super) nonce_min: Vec<u8>,
+    /// Whether the peer has it too.
+    pub(super) ready: bool,
+    /// Whether the shell was told to wait before it sends.
+    pub(super) waits: bool,
+    /// Those that it replaces: they were there when its exchange began.
+    pub(super) replaces: Vec<ChildId>,
+    pub(super) installed_at: Instant,
+    pub(super) rekey_at: Option<Instant>,
+    pub(super) expire_at: Instant,
+    pub(super) outdated: bool,
+    /// Another one is in use for the pair; this one goes then if that still holds.
+    pub(super) superseded_at: Option<Instant>,
+}
+
+/// What a connection has of phase 2.
+#[derive(Default)]
+pub(super) struct Tunnel {
+    pub(super) children: Vec<Child>,
+    /// Which group of the configuration the next quick mode uses: the next one after a refusal.
+    pub(super) group_turn: usize,
+    /// Inbound SPIs whose delete is sent once more then: nothing confirms the first.
+    pub(super) farewells: Vec<(Instant, u32)>,
+}
+
+impl Pair {
+    /// Every pair that a connection should have.
+    pub(super) fn wanted(config: &ConnectionConfig) -> Vec<Self> {
+        let mut pairs: Vec<Self> = Vec::new();
+        for local in &config.local_cidrs {
+            for remote in &config.peer_cidrs {
+                let pair = Self::of(*local, *remote);
+                if pair.local.start.is_ipv4() == pair.remote.start.is_ipv4() && !pairs.contains(&pair) {
+                    pairs.push(pair);
+                }
+            }
+        }
+        pairs
+    }
+
+    fn of(local: Cidr, remote: Cidr) -> Self {
+        Self {
+            local: Selector::of(local),
+            remote: Selector::of(remote),
+        }
+    }
+
+    pub(super) fn traffic(&self) -> Traffic {
+        Traffic {
+            local: vec![self.local.clone()],
+            remote: vec![self.remote.clone()],
+        }
+    }
+}
+
+impl std::fmt::Display for Pair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} === {}", self.local, self.remote)
+    }
+}
+
+impl Child {
+    /// Whether it carries traffic and nothing was decided against it.
+    pub(super) const fn is_in_use(&self) -> bool {
+        self.ready && self.superseded_at.is_none()
+    }
+
+    pub(super) fn next_timeout(&self) -> Instant {
+        let rekey = self
+            .rekey_at
+            .filter(|_| !self.outdated && self.superseded_at.is_none());
+        [rekey, self.superseded_at]
+            .into_iter()
+            .flatten()
+            .fold(self.expire_at, Instant::min)
+    }
+}
+
+impl Tunnel {
+    pub(super) fn child(&self, id: ChildId) -> Option<&Child> {
+        self.children.iter().find(|child| child.id == id)
+    }
+
+    pub(super) fn child_mut(&mut self, id: ChildId) -> Option<&mut Child> {
+        self.children.iter_mut().find(|child| child.id == id)
+    }
+
+    /// Takes a child out.
+    pub(super) fn take(&mut self, id: ChildId) -> Option<Child> {
+        let place = self.children.iter().position(|child| child.id == id)?;
+        Some(self.children.remove(place))
+    }
+
+    /// The children of a pair that are in use.
+    pub(super) fn in_use<'a>(&'a self, pair: &'a Pair) -> impl Iterator<Item = &'a Child> {
+        self.children
+            .iter()
+            .filter(move |child| child.pair == *pair && child.is_in_use())
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        let farewells = self.farewells.iter().map(|(at, _)| *at);
+        self.children
+            .iter()
+            .map(Child::next_timeout)
+            .chain(farewells)
+            .min()
+    }
+}
