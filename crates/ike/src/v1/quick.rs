@@ -535,25 +535,7 @@ fn on_second(
         .filter(|chosen| single && chosen.suite.pfs == group)
         .ok_or_else(|| beyond("the peer chose an ESP proposal that was not offered"))?;
     let outbound_spi = chosen_spi(&chosen)?;
-    let same = match parts.ids.as_slice() {
-        [] => true,
-        [(ours, _), (theirs, _), ..] => {
-            identity::decode_selector(ours).as_ref() == Some(&asked.pair.local)
-                && identity::decode_selector(theirs).as_ref() == Some(&asked.pair.remote)
-        }
-        [_] => false,
-    };
-    if !same {
-        return Err(Fault::Found(
-            NotifyType::INVALID_ID_INFORMATION,
-            Box::new(FindingKind::SelectorsRefused {
-                by: End::Ours,
-                end: None,
-                ours: asked.pair.to_string(),
-                theirs: None,
-            }),
-        ));
-    }
+    check_pair(&asked.pair, &parts)?;
     let nonce_responder = parts
         .nonce
         .as_deref()
@@ -566,17 +548,7 @@ fn on_second(
         (Some(_), None) => return Err(beyond("the peer sent no public value")),
         (None, _) => None,
     };
-    for notify in &parts.notifies {
-        if notify.notify_type == NotifyType::RESPONDER_LIFETIME
-            && let Ok(attributes) = Attribute::decode_list(&notify.data)
-        {
-            let stated = esp_lifetimes(&attributes);
-            chosen.lifetimes.seconds = [chosen.lifetimes.seconds, stated.seconds]
-                .into_iter()
-                .flatten()
-                .min();
-        }
-    }
+    chosen.lifetimes.seconds = shortest(chosen.lifetimes.seconds, &parts.notifies);
     let committed = datagram.header.flags.contains(IsakmpFlags::COMMIT);
     let nonces = Nonces {
         initiator: &asked.nonce,
@@ -626,6 +598,40 @@ fn on_second(
         until: now + REMEMBER,
         commit: committed.then(|| (child, now + COMMIT_AT_MOST)),
     })
+}
+
+/// The responder must repeat our ranges.
+fn check_pair(asked: &Pair, parts: &Parts) -> Result<(), Fault> {
+    let same = match parts.ids.as_slice() {
+        [] => true,
+        [(ours, _), (theirs, _), ..] => {
+            identity::decode_selector(ours).as_ref() == Some(&asked.local)
+                && identity::decode_selector(theirs).as_ref() == Some(&asked.remote)
+        }
+        [_] => false,
+    };
+    if same {
+        return Ok(());
+    }
+    Err(Fault::Found(
+        NotifyType::INVALID_ID_INFORMATION,
+        Box::new(FindingKind::SelectorsRefused {
+            by: End::Ours,
+            end: None,
+            ours: asked.to_string(),
+            theirs: None,
+        }),
+    ))
+}
+
+/// The shortest of the lifetime agreed on and those that notifications state.
+fn shortest(agreed: Option<u64>, notifies: &[NotifyPayload]) -> Option<u64> {
+    let stated = notifies
+        .iter()
+        .filter(|notify| notify.notify_type == NotifyType::RESPONDER_LIFETIME)
+        .filter_map(|notify| Attribute::decode_list(&notify.data).ok())
+        .filter_map(|attributes| esp_lifetimes(&attributes).seconds);
+    agreed.into_iter().chain(stated).min()
 }
 
 /// Derives the keys, tells the shell to install them, and arms the lifetime.

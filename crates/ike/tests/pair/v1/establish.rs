@@ -188,7 +188,7 @@ fn detail(pair: &Pair, side: Side) -> String {
     pair.peer(side)
         .endpoint
         .status(side.connection())
-        .unwrap()
+        .expect("a connection")
         .warning
         .map(|(_, detail)| detail)
         .unwrap_or_default()

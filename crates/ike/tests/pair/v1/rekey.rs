@@ -13,7 +13,8 @@ enum What {
 }
 
 fn rekey(pair: &mut Pair, side: Side, what: What) {
-    let status = pair.peer(side).endpoint.status(side.connection()).unwrap();
+    let status = pair.peer(side).endpoint.status(side.connection());
+    let status = status.expect("a connection");
     let child = status.children[0].child;
     pair.act(side, |endpoint, now| match what {
         What::Child => endpoint.rekey_child(child, now),
