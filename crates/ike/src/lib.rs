@@ -1,4 +1,4 @@
-//! IKEv2 (RFC 7296) without I/O: datagrams and the time in, datagrams, events and the next wake-up out.
+//! IKEv2 (RFC 7296) and IKEv1 (RFC 2409) without I/O: datagrams and the time in, datagrams, events and the next wake-up out.
 //!
 //! An [`Endpoint`] speaks for one local address and holds any number of connections. It opens no socket, reads no
 //! clock and knows nothing of how ESP packets are carried: it tells with [`Event`]s which keys to install and when

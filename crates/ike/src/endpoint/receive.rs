@@ -213,6 +213,12 @@ impl Endpoint {
             .map(Connection::id)
             .collect();
         if expected.is_empty() {
+            for connection in self.connections.values_mut() {
+                if connection.may_be_at_v1(address) {
+                    evidence::other_version(connection, 2);
+                    self.agenda.touch(connection.id());
+                }
+            }
             return;
         }
         let key = (address, header.initiator_spi);

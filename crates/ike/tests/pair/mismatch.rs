@@ -4,7 +4,7 @@ use isthmus_ike::{ConnectionConfig, ConnectionState, DownReason, IkeIdentity};
 use isthmus_simnet::{Link, Pair, Side};
 use isthmus_types::{DhGroup, Encryption, IkeVersion, Secret};
 
-use crate::{LONG, reason};
+use crate::{LONG, connect_with, reason};
 
 /// One end is configured with `change`; both must name `expected`. Then the end is put right and the tunnel comes up.
 fn check(expected: DownReason, change: impl Fn(&mut ConnectionConfig)) {
@@ -115,13 +115,42 @@ fn different_forward_secrecy_shows_at_the_first_rekey_and_keeps_the_child_in_use
 }
 
 #[test]
-fn version_one_is_refused_in_words() {
+fn a_version_one_policy_that_needs_version_two_is_told_in_words() {
     let mut pair = Pair::new(1, Link::clean());
     let mut left = Pair::config(Side::Left);
+    // Its only cipher is an AEAD.
     left.version = IkeVersion::V1;
     pair.upsert(Side::Left, left);
     pair.run_for(LONG);
     assert_eq!(pair.sent, 0);
     let state = pair.peer(Side::Left).endpoint.state(Side::Left.connection());
     assert!(matches!(state, Some(ConnectionState::Down { detail, .. }) if detail.contains("version 1")));
+}
+
+#[test]
+fn ends_of_different_versions_tell_each_others() {
+    let mut pair = Pair::new(1, Link::clean());
+    connect_with(&mut pair, |side, config| {
+        if side == Side::Left {
+            crate::v1::version_1(side, config);
+        }
+    });
+    pair.run_for(Duration::from_secs(20));
+    for (side, words) in [
+        (
+            Side::Left,
+            "the peer speaks IKE version 2, version 1 is configured here",
+        ),
+        (
+            Side::Right,
+            "the peer speaks IKE version 1, version 2 is configured here",
+        ),
+    ] {
+        let status = pair.peer(side).endpoint.status(side.connection()).unwrap();
+        let told = status
+            .findings
+            .iter()
+            .any(|finding| finding.kind.explanation().contains(words));
+        assert!(told, "{side:?}: {:?}", status.findings);
+    }
 }

@@ -13,7 +13,7 @@ use isthmus_types::{DhGroup, Encryption, IkeProposal, IkeVersion, Integrity, Prf
 
 use crate::{LONG, connect_with};
 
-fn version_1(_: Side, config: &mut ConnectionConfig) {
+pub(crate) fn version_1(_: Side, config: &mut ConnectionConfig) {
     config.version = IkeVersion::V1;
     config.ike_proposals = vec![IkeProposal {
         encryption: vec![Encryption::Aes256Cbc],
