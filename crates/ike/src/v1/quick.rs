@@ -431,7 +431,7 @@ fn choose<'a>(
         return Ok((chosen, offered));
     }
     let kind = if is_transport(offered) {
-        FindingKind::TransportModeAsked
+        FindingKind::TransportModeAsked { refused: true }
     } else {
         evidence::no_esp_proposal(
             &connection.config,
