@@ -9,6 +9,7 @@ mod clippy_files;
 mod command;
 mod demo;
 mod edges;
+mod fuzz;
 mod interop;
 mod metadata;
 mod packages;
@@ -28,6 +29,8 @@ Usage: cargo xtask TASK
   deps                    check which crate knows which, and that docs/dependencies.md is complete (as lint deps)
   clippy-files [--check]  write (or check) the clippy.toml of each pure crate
   bench [NAME] [--json]   run a benchmark; without a name, list them
+  fuzz [TARGET] [--seconds N]
+                          look for inputs that break a fuzz target, or each in turn, for 60 seconds or N
   packages [SET]          install the Debian packages of a set (demo, test) that are missing
 ";
 
@@ -52,6 +55,7 @@ fn dispatch(arguments: &[String]) -> anyhow::Result<ExitCode> {
         "clippy-files" => clippy_files::run(flag(rest, "--check")?)?,
         "demo" => match demo::run(flag(rest, "--once")?)? {},
         "deps" => edges::check()?,
+        "fuzz" => fuzz::run(rest)?,
         "help" | "-h" | "--help" => write!(io::stdout(), "{HELP}")?,
         "interop" => interop::run(rest)?,
         "lint" => checks::lint(rest)?,
