@@ -14,7 +14,7 @@ use isthmus_hostplan::tunnel::{
 use isthmus_ike::Endpoint;
 use isthmus_simnet::pki::{self, Authority, KeyChoice};
 use isthmus_simnet::{Pair, Side};
-use isthmus_types::{ResourceBits, VpnGatewayId};
+use isthmus_types::{Encryption, IkeVersion, Integrity, ResourceBits, VpnGatewayId};
 use isthmus_wire::ike::{
     DeletePayload, KePayload, NotifyPayload, NotifyType, Payload, PayloadType, Proposal, ProtocolId,
     TrafficSelector, Transform, TransformId, TransformType, encode_chain,
@@ -154,14 +154,26 @@ fn chains() -> Vec<(&'static str, u8, Vec<Payload>)> {
     ]
 }
 
+fn config(side: Side, version: IkeVersion) -> isthmus_ike::ConnectionConfig {
+    let mut config = Pair::config(side);
+    config.version = version;
+    if version == IkeVersion::V1 {
+        for proposal in &mut config.ike_proposals {
+            proposal.encryption = vec![Encryption::Aes256Cbc];
+            proposal.integrity = vec![Integrity::HmacSha2_256_128];
+        }
+    }
+    config
+}
+
 /// Every datagram of a handshake between two real ends.
-fn handshake() -> Vec<Vec<u8>> {
+fn handshake(version: IkeVersion) -> Vec<Vec<u8>> {
     let now = Instant::now();
     let mut left = Endpoint::new(Side::Left.address(), [1; 32], now);
     let mut right = Endpoint::new(Side::Right.address(), [2; 32], now);
-    left.upsert_connection(Pair::config(Side::Left), now);
+    left.upsert_connection(config(Side::Left, version), now);
     let mut all = Vec::new();
-    let mut config = Pair::config(Side::Right);
+    let mut config = config(Side::Right, version);
     config.establish = isthmus_ike::EstablishMode::PeerOnly;
     right.upsert_connection(config, now);
     loop {
@@ -185,7 +197,20 @@ fn handshake() -> Vec<Vec<u8>> {
 }
 
 fn messages(seeds: &mut Seeds) -> io::Result<()> {
-    let handshake = handshake();
+    for (index, message) in handshake(IkeVersion::V1).iter().enumerate() {
+        seeds.put("isakmp_message", &format!("handshake-{index}"), message)?;
+        let name = format!("handshake-{index}");
+        for choice in [0, 4] {
+            let step = [&[choice, 0][..], &block(message)].concat();
+            seeds.put("isakmp_stranger", &format!("{name}-{choice}"), &step)?;
+        }
+        // As an answer to our own first message, without the header.
+        let response = [&[1, 2, 7, message[16]][..], &block(&message[28..])].concat();
+        seeds.put("isakmp_stranger", &format!("response-{index}"), &response)?;
+        let chain = [&[message[16]][..], &message[28..]].concat();
+        seeds.put("isakmp_message", &format!("chain-{index}"), &chain)?;
+    }
+    let handshake = handshake(IkeVersion::V2);
     for (index, message) in handshake.iter().enumerate() {
         seeds.put("ike_message", &format!("handshake-{index}"), message)?;
         let step = [&[0, 0][..], &block(message)].concat();
@@ -223,6 +248,8 @@ fn messages(seeds: &mut Seeds) -> io::Result<()> {
         seeds.put("ike_stranger", "response-real", &response)?;
     }
     let many: Vec<u8> = (0..48u8).flat_map(|spi| [1, spi, 0, 0]).collect();
+    seeds.put("isakmp_stranger", "many", &[&[0][..], &many].concat())?;
+    seeds.put("isakmp_stranger", "many-aggressive", &[&[6][..], &many].concat())?;
     seeds.put("ike_stranger", "many", &[&[0][..], &many].concat())?;
     seeds.put("ike_stranger", "many-anywhere", &[&[2][..], &many].concat())?;
     seeds.put(

@@ -13,12 +13,12 @@ mod peer;
 mod stranger;
 
 pub use certificate::certificates;
-pub use codec::ike_message;
+pub use codec::{ike_message, isakmp_message};
 pub use contract::tunnel_request;
 pub use esp::{esp_open, offload};
 pub use packet::packets;
 pub use peer::ike_peer;
-pub use stranger::ike_stranger;
+pub use stranger::{ike_stranger, isakmp_stranger};
 
 /// A target: its name and its body.
 pub type Target = (&'static str, fn(&[u8]));
@@ -30,6 +30,8 @@ pub const TARGETS: &[Target] = &[
     ("ike_message", ike_message),
     ("ike_peer", ike_peer),
     ("ike_stranger", ike_stranger),
+    ("isakmp_message", isakmp_message),
+    ("isakmp_stranger", isakmp_stranger),
     ("offload", offload),
     ("packets", packets),
     ("tunnel_request", tunnel_request),

@@ -1,12 +1,15 @@
-//! IKEv2 with somebody who has no keys.
+//! IKE with somebody who has no keys.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use isthmus_ike::{Endpoint, EstablishMode, Event, IKE_PORT, NAT_PORT, PeerEndpoint, Transmit};
+use isthmus_ike::{
+    ConnectionConfig, Endpoint, EstablishMode, Event, IKE_PORT, NAT_PORT, PeerEndpoint, Transmit,
+};
 use isthmus_simnet::{Pair, Side, pki};
-use isthmus_wire::ike::{ExchangeType, HEADER_LEN, IkeFlags, IkeHeader, IkeSpi, PayloadType};
+use isthmus_types::{Encryption, IkeVersion, Integrity};
+use isthmus_wire::ike::{HEADER_LEN, IkeFlags, PayloadType};
 
 use crate::input::Input;
 
@@ -15,19 +18,30 @@ const MOST_SPIS: usize = 512 + 4;
 /// Longer than everything that waits for an answer.
 const EVERYTHING_TIMED_OUT: Duration = Duration::from_secs(600);
 
-/// A first message of a peer whose proposals fit.
-static FIRST: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let now = Instant::now();
-    let mut peer = Endpoint::new(Side::Left.address(), [3; 32], now);
-    peer.upsert_connection(Pair::config(Side::Left), now);
-    peer.poll_transmit().expect("an initiator begins").payload
+/// The first message of a peer whose proposals fit, of each version.
+static FIRST: LazyLock<[Vec<u8>; 2]> = LazyLock::new(|| {
+    [IkeVersion::V1, IkeVersion::V2].map(|version| {
+        let now = Instant::now();
+        let mut peer = Endpoint::new(Side::Left.address(), [3; 32], now);
+        peer.upsert_connection(config(Side::Left, version), now);
+        peer.poll_transmit().expect("an initiator begins").payload
+    })
 });
 
 /// Datagrams from expected and unexpected addresses: anything, a first message with bytes changed, or an answer to our
 /// own first message. No panic, at most one answer each, nobody unexpected is answered, nothing is kept for long.
 pub fn ike_stranger(data: &[u8]) {
+    stranger(data, IkeVersion::V2);
+}
+
+/// As [`ike_stranger`] with a connection of IKEv1.
+pub fn isakmp_stranger(data: &[u8]) {
+    stranger(data, IkeVersion::V1);
+}
+
+fn stranger(data: &[u8], version: IkeVersion) {
     let mut input = Input::new(data);
-    let mut end = End::new(input.byte());
+    let mut end = End::new(input.byte(), version);
     for _ in 0..64 {
         if input.is_empty() {
             break;
@@ -38,7 +52,7 @@ pub fn ike_stranger(data: &[u8]) {
         }
         let bytes = match kind % 3 {
             0 => input.block().to_vec(),
-            1 => changed(&mut input),
+            1 => changed(&mut input, version),
             _ => end.response(&mut input),
         };
         end.receive(kind, &bytes);
@@ -46,9 +60,26 @@ pub fn ike_stranger(data: &[u8]) {
     end.close();
 }
 
+/// A connection with proposals that fit the version.
+fn config(side: Side, version: IkeVersion) -> ConnectionConfig {
+    let mut config = Pair::config(side);
+    config.version = version;
+    if version == IkeVersion::V1 {
+        for proposal in &mut config.ike_proposals {
+            proposal.encryption = vec![Encryption::Aes256Cbc];
+            proposal.integrity = vec![Integrity::HmacSha2_256_128];
+        }
+    }
+    config
+}
+
 /// The first message with an SPI of its own and bytes replaced.
-fn changed(input: &mut Input<'_>) -> Vec<u8> {
-    let mut message = FIRST.clone();
+fn changed(input: &mut Input<'_>, version: IkeVersion) -> Vec<u8> {
+    let [first, second] = &*FIRST;
+    let mut message = match version {
+        IkeVersion::V1 => first.clone(),
+        IkeVersion::V2 => second.clone(),
+    };
     message[0] = input.byte();
     for change in input.block().chunks_exact(3) {
         let at = usize::from(u16::from_be_bytes([change[0], change[1]])) % message.len();
@@ -61,12 +92,12 @@ struct End {
     endpoint: Endpoint,
     now: Instant,
     spis: usize,
-    /// Header of our newest request.
-    asked: Option<IkeHeader>,
+    /// Header of the newest message that we began an exchange with.
+    asked: Option<[u8; HEADER_LEN]>,
 }
 
 impl End {
-    fn new(choice: u8) -> Self {
+    fn new(choice: u8, version: IkeVersion) -> Self {
         let now = Instant::now();
         let mut end = Self {
             endpoint: Endpoint::new(Side::Right.address(), [5; 32], now),
@@ -74,13 +105,14 @@ impl End {
             spis: 0,
             asked: None,
         };
-        let mut config = Pair::config(Side::Right);
+        let mut config = config(Side::Right, version);
         if choice & 1 == 0 {
             config.establish = EstablishMode::PeerOnly;
         }
         if choice & 2 != 0 {
             config.peer = PeerEndpoint::Anywhere;
         }
+        config.options.aggressive_mode = choice & 4 != 0;
         end.endpoint.set_date(pki::DATE, now);
         end.endpoint.upsert_connection(config, now);
         end.drain();
@@ -94,18 +126,17 @@ impl End {
         let chain = input.block();
         let mut out = Vec::new();
         if let Some(asked) = self.asked {
-            IkeHeader {
-                responder_spi: if asked.exchange == ExchangeType::IKE_SA_INIT {
-                    IkeSpi(u64::from(spi))
-                } else {
-                    asked.responder_spi
-                },
-                next_payload: first,
-                flags: IkeFlags::RESPONSE,
-                length: u32::try_from(HEADER_LEN + chain.len()).expect("a block is short"),
-                ..asked
+            let length = u32::try_from(HEADER_LEN + chain.len()).expect("a block is short");
+            out.extend_from_slice(&asked);
+            if asked[8..16] == [0; 8] {
+                out[15] = spi;
             }
-            .encode(&mut out);
+            out[16] = first.0;
+            // Initiator becomes response; IKEv1 has neither.
+            if asked[19] == IkeFlags::INITIATOR.0 {
+                out[19] = IkeFlags::RESPONSE.0;
+            }
+            out[24..28].copy_from_slice(&length.to_be_bytes());
         }
         out.extend_from_slice(chain);
         out
@@ -160,10 +191,10 @@ impl End {
         while self.endpoint.poll_note().is_some() {}
         let transmits: Vec<Transmit> = std::iter::from_fn(|| self.endpoint.poll_transmit()).collect();
         for transmit in &transmits {
-            if let Ok(header) = IkeHeader::decode(&transmit.payload)
-                && !header.flags.contains(IkeFlags::RESPONSE)
+            if let Some(header) = transmit.payload.first_chunk()
+                && !IkeFlags(header[19]).contains(IkeFlags::RESPONSE)
             {
-                self.asked = Some(header);
+                self.asked = Some(*header);
             }
         }
         transmits
