@@ -24,6 +24,7 @@ fn main() -> io::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut seeds = Seeds(root.join("../../fuzz/corpus"));
     messages(&mut seeds)?;
+    version_1(&mut seeds)?;
     packets(&mut seeds)?;
     fs::write(root.join("src/root.pem"), certificates(&mut seeds)?)?;
     requests(&mut seeds)
@@ -256,6 +257,85 @@ fn messages(seeds: &mut Seeds) -> io::Result<()> {
         "ike_stranger",
         "changed",
         &[0, 1, 9, 0, 6, 0, 17, 0x30, 0, 40, 0xff],
+    )
+}
+
+/// What an authenticated peer says in IKEv1: whole quick modes, and notifications.
+fn version_1(seeds: &mut Seeds) -> io::Result<()> {
+    use isthmus_wire::isakmp::{
+        Attribute, DeletePayload, ExchangeType, IdType, Identification, NotifyPayload, NotifyType, Payload,
+        Proposal, ProtocolId, SaPayload, Transform, encode_chain,
+    };
+    let range = |network: u8| {
+        Payload::Id(Identification {
+            id_type: IdType::IPV4_ADDR_SUBNET,
+            protocol: 0,
+            port: 0,
+            data: vec![10, network, 0, 0, 255, 255, 0, 0],
+        })
+    };
+    // ESP with AES-GCM-16 and 128 bits, in tunnel mode.
+    let sa = Payload::Sa(SaPayload::ipsec(vec![Proposal {
+        number: 1,
+        protocol: ProtocolId::ESP,
+        spi: vec![9, 8, 7, 6],
+        transforms: vec![Transform {
+            number: 1,
+            id: 20,
+            attributes: vec![Attribute::number(4, 1), Attribute::number(6, 128)],
+        }],
+    }]));
+    let quick = vec![sa, Payload::Nonce(vec![6; 32]), range(1), range(2)];
+    let notify = |kind, data: &[u8]| {
+        let notify = NotifyPayload::new(ProtocolId::ISAKMP, vec![0; 16], kind, data.to_vec());
+        vec![Payload::Notify(notify)]
+    };
+    let message = |flags: u8, exchange: ExchangeType, payloads: &[Payload]| {
+        let mut content = Vec::new();
+        let first = encode_chain(payloads, &mut content);
+        [&[flags, exchange.0, first.0][..], &block(&content)].concat()
+    };
+    let first = message(0x80, ExchangeType::QUICK, &quick);
+    let third = message(0x83, ExchangeType::QUICK, &[]);
+    let delete = |protocol, spi: &[u8]| vec![Payload::Delete(DeletePayload::one(protocol, spi.to_vec()))];
+    let informational = |payloads: &[Payload]| message(0x80, ExchangeType::INFORMATIONAL, payloads);
+    let whole = [first.clone(), third.clone()].concat();
+    seeds.put("isakmp_peer", "quick-first", &first)?;
+    seeds.put("isakmp_peer", "quick-whole", &whole)?;
+    seeds.put(
+        "isakmp_peer",
+        "quick-twice",
+        &[whole.clone(), whole.clone()].concat(),
+    )?;
+    seeds.put(
+        "isakmp_peer",
+        "quick-third-again",
+        &[whole.clone(), third].concat(),
+    )?;
+    let esp = informational(&delete(ProtocolId::ESP, &[9, 8, 7, 6]));
+    seeds.put("isakmp_peer", "quick-delete", &[whole.clone(), esp].concat())?;
+    for act in [0u8, 1, 4, 6] {
+        let acted = [whole.clone(), vec![0, act, 0x40, 0x20, 0]].concat();
+        seeds.put("isakmp_peer", &format!("quick-act-{act}"), &acted)?;
+    }
+    let isakmp = informational(&delete(ProtocolId::ISAKMP, &[0; 16]));
+    seeds.put("isakmp_peer", "delete", &isakmp)?;
+    seeds.put(
+        "isakmp_peer",
+        "alive",
+        &informational(&notify(NotifyType::R_U_THERE, &[0, 0, 0, 1])),
+    )?;
+    let refused = informational(&notify(NotifyType::NO_PROPOSAL_CHOSEN, &[]));
+    seeds.put("isakmp_peer", "refused", &[vec![0, 3], refused].concat())?;
+    seeds.put(
+        "isakmp_peer",
+        "clear",
+        &message(0x88, ExchangeType::QUICK, &quick),
+    )?;
+    seeds.put(
+        "isakmp_peer",
+        "without-hash",
+        &message(0x84, ExchangeType::QUICK, &quick),
     )
 }
 

@@ -10,6 +10,7 @@ mod esp;
 mod input;
 mod packet;
 mod peer;
+mod peer_v1;
 mod stranger;
 
 pub use certificate::certificates;
@@ -18,6 +19,7 @@ pub use contract::tunnel_request;
 pub use esp::{esp_open, offload};
 pub use packet::packets;
 pub use peer::ike_peer;
+pub use peer_v1::isakmp_peer;
 pub use stranger::{ike_stranger, isakmp_stranger};
 
 /// A target: its name and its body.
@@ -31,6 +33,7 @@ pub const TARGETS: &[Target] = &[
     ("ike_peer", ike_peer),
     ("ike_stranger", ike_stranger),
     ("isakmp_message", isakmp_message),
+    ("isakmp_peer", isakmp_peer),
     ("isakmp_stranger", isakmp_stranger),
     ("offload", offload),
     ("packets", packets),

@@ -61,7 +61,7 @@ fn stranger(data: &[u8], version: IkeVersion) {
 }
 
 /// A connection with proposals that fit the version.
-fn config(side: Side, version: IkeVersion) -> ConnectionConfig {
+pub fn config(side: Side, version: IkeVersion) -> ConnectionConfig {
     let mut config = Pair::config(side);
     config.version = version;
     if version == IkeVersion::V1 {

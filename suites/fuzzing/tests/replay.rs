@@ -56,7 +56,7 @@ macro_rules! replays {
     };
 }
 
-replays! { certificates esp_open ike_message ike_peer ike_stranger isakmp_message isakmp_stranger offload packets tunnel_request }
+replays! { certificates esp_open ike_message ike_peer ike_stranger isakmp_message isakmp_peer isakmp_stranger offload packets tunnel_request }
 
 #[test]
 fn every_target_is_replayed_and_has_a_binary() {
