@@ -57,6 +57,7 @@ impl LinkCounters {
                 }}
                 chain between {{
                     meta l4proto esp counter name native_esp accept
+                    ip frag-off & 0x1fff != 0 meta l4proto udp counter name over_udp accept
                     udp sport {{ 500, 4500 }} counter name over_udp accept
                     udp dport {{ 500, 4500 }} counter name over_udp accept
                 }}

@@ -11,8 +11,9 @@ use crate::event::ChildId;
 use crate::nat::NatStatus;
 use crate::status::{ChildStatus, ConnectionStatus, DownReason};
 
-/// Quick modes that we have under way at once.
-const MAX_ASKED: usize = 16;
+/// Quick modes that we have under way at once: strongSwan keeps the state of three exchanges, informational ones among
+/// them, and can no longer read what belongs to an older one.
+const MAX_ASKED: usize = 2;
 
 impl Machine {
     /// Sends what is missing under an SA that there is. True if phase 1 must begin.
