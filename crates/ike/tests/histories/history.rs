@@ -8,6 +8,8 @@ use isthmus_types::{DhGroup, IkeVersion, SelectorLayout};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
+use crate::difference::Difference;
+
 /// The ends have so long to agree once the network is clean.
 const PATIENCE: Duration = Duration::from_secs(150);
 /// Most IKE SAs that an end may hold at any moment.
@@ -21,6 +23,8 @@ pub struct History {
     configs: [ConnectionConfig; 2],
     /// No datagram is lost and nobody restarts: then no packet may be lost either.
     gentle: bool,
+    /// The tunnel cannot come up before it is removed.
+    difference: Option<Difference>,
     narrates: bool,
     pairs: usize,
 }
@@ -28,7 +32,8 @@ pub struct History {
 impl History {
     pub fn new(seed: u64, version: IkeVersion) -> Self {
         let mut rng = ChaCha20Rng::seed_from_u64(seed ^ 0x6973_7468_6d75_7300);
-        let gentle = rng.next_u32().is_multiple_of(5);
+        let difference = Difference::of(seed);
+        let gentle = rng.next_u32().is_multiple_of(5) && difference.is_none();
         let mut pair = Pair::new(seed, Link::clean());
         let behind_nat = !gentle && rng.next_u32().is_multiple_of(4);
         let configs = configs(&mut rng, version, behind_nat);
@@ -47,6 +52,7 @@ impl History {
             pair,
             configs,
             gentle,
+            difference,
             narrates: false,
             pairs,
         }
@@ -73,6 +79,14 @@ impl History {
             let pause = self.pause();
             self.pair.run_for(pause);
             self.check_bounds()?;
+        }
+        if let Some(difference) = self.difference {
+            self.explain(difference)?;
+            if self.below(2) == 0 {
+                return self.close();
+            }
+            self.tell("the difference is removed");
+            self.difference = None;
         }
         self.agree()?;
         self.stay()?;
@@ -229,7 +243,7 @@ impl History {
     }
 
     /// The network is clean from now on, and the ends have time.
-    fn agree(&mut self) -> Result<(), String> {
+    fn calm_down(&mut self) {
         self.tell("the network is clean");
         self.pair.link = Link::clean();
         for config in &mut self.configs {
@@ -244,6 +258,43 @@ impl History {
             self.pair
                 .act(side, |endpoint, now| endpoint.acquire(side.connection(), now));
         }
+    }
+
+    /// Each end must say why the tunnel is down, and one of them must know the field.
+    fn explain(&mut self, difference: Difference) -> Result<(), String> {
+        self.calm_down();
+        let told = |pair: &Pair| {
+            let statuses = [Side::Left, Side::Right].map(|side| {
+                pair.peer(side)
+                    .endpoint
+                    .status(side.connection())
+                    .expect("a connection")
+            });
+            let untold = statuses.iter().find_map(|status| difference.untold_by(status));
+            untold.or_else(|| {
+                let named = statuses.iter().any(|status| difference.is_named_by(status));
+                (!named).then(|| "no end names the field".into())
+            })
+        };
+        if !self.pair.run_until(PATIENCE, |pair| told(pair).is_none()) {
+            let untold = told(&self.pair);
+            return Err(self.evidence(&format!("{difference:?} is not told: {untold:?}")));
+        }
+        // Attempts go on, but not as a flood, and the ends go on telling.
+        let sent = self.pair.sent;
+        self.pair.run_for(Duration::from_secs(60));
+        let sent = self.pair.sent - sent;
+        if sent == 0 || sent > 160 {
+            return Err(self.evidence(&format!("{difference:?}: {sent} datagrams in a minute")));
+        }
+        if let Some(untold) = told(&self.pair) {
+            return Err(self.evidence(&format!("{difference:?} is told no more: {untold}")));
+        }
+        self.check_bounds()
+    }
+
+    fn agree(&mut self) -> Result<(), String> {
+        self.calm_down();
         if !self.pair.run_until(PATIENCE, Pair::is_settled) {
             return Err(self.evidence("does not settle"));
         }
@@ -305,6 +356,11 @@ impl History {
         for side in [Side::Left, Side::Right] {
             let peer = self.pair.peer(side);
             let footprint = peer.endpoint.footprint();
+            if let Some(difference) = self.difference
+                && !peer.children.is_empty()
+            {
+                return Err(self.evidence(&format!("{side:?} has a child in spite of {difference:?}")));
+            }
             let most = MAX_CHILDREN_PER_PAIR * (self.pairs + 4);
             let leak = footprint.ike_sas > MAX_IKE_SAS
                 || footprint.esp_spis > most
@@ -330,7 +386,11 @@ impl History {
     }
 
     fn upsert(&mut self, side: Side) {
-        self.pair.upsert(side, self.configs[side as usize].clone());
+        let mut config = self.configs[side as usize].clone();
+        if let Some(difference) = self.difference {
+            difference.spoil(side, &mut config);
+        }
+        self.pair.upsert(side, config);
     }
 
     fn received(&self) -> [u64; 2] {

@@ -1,9 +1,11 @@
 //! Random histories of two ends: a bad network, a NAT that forgets, sleeps, restarts, changes of the configuration and
-//! rekeys from either end at any moment. Then the network turns clean, and the ends must agree.
+//! rekeys from either end at any moment. Then the network turns clean, and the ends must agree. In one history of eight
+//! the ends differ in something that keeps the tunnel down: then they must say what it is, and agree once it is removed.
 //!
 //! `ISTHMUS_HISTORIES=10000` runs that many, `ISTHMUS_SEED=7` runs just that one and prints what happens in it. Without
 //! either a few hundred run. A seed that fails is printed.
 
+mod difference;
 mod history;
 
 use std::fmt::Write as _;
@@ -20,7 +22,7 @@ const DEFAULT_COUNT: u64 = 300;
 const VERSIONS: [IkeVersion; 1] = [IkeVersion::V2];
 
 #[test]
-fn every_history_ends_with_one_ike_sa_and_one_child_for_each_pair_and_leaks_nothing() {
+fn every_history_ends_with_one_ike_sa_and_one_child_for_each_pair_or_with_the_reason_and_leaks_nothing() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     if let Some(seed) = number("ISTHMUS_SEED") {
         for version in VERSIONS {

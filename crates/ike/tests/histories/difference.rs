@@ -1,0 +1,133 @@
+//! Differences between the ends that keep the tunnel down, and what the ends must say about them.
+
+use isthmus_ike::FindingKind;
+use isthmus_ike::{
+    ConnectionConfig, ConnectionState, ConnectionStatus, DownReason, IkeIdentity, Layer, Severity,
+};
+use isthmus_simnet::Side;
+use isthmus_types::{Encryption, Secret};
+
+/// One seed of so many has a difference.
+const SHARE: u64 = 8;
+
+/// What is wrong at one of the ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// What.
+    pub field: Field,
+    /// At which end.
+    pub wrong: Side,
+}
+
+/// A field that must suit the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    EspProposals,
+    Identity,
+    IkeProposals,
+    Key,
+    Ranges,
+}
+
+const FIELDS: [Field; 5] = [
+    Field::EspProposals,
+    Field::Identity,
+    Field::IkeProposals,
+    Field::Key,
+    Field::Ranges,
+];
+
+impl Difference {
+    /// That of the history with this seed, if it has one.
+    pub fn of(seed: u64) -> Option<Self> {
+        if seed % SHARE != SHARE - 1 {
+            return None;
+        }
+        let turn = usize::try_from(seed / SHARE).unwrap_or(0);
+        Some(Self {
+            field: FIELDS[turn % FIELDS.len()],
+            wrong: if (turn / FIELDS.len()).is_multiple_of(2) {
+                Side::Left
+            } else {
+                Side::Right
+            },
+        })
+    }
+
+    /// Makes the configuration of the wrong end wrong.
+    pub fn spoil(self, side: Side, config: &mut ConnectionConfig) {
+        if side != self.wrong {
+            return;
+        }
+        match self.field {
+            Field::EspProposals => config.esp_proposals[0].encryption = vec![Encryption::Aes256Gcm16],
+            Field::Identity => config.local_identity = IkeIdentity::Fqdn("somebody.example".into()),
+            Field::IkeProposals => config.ike_proposals[0].encryption = vec![Encryption::Aes256Gcm16],
+            Field::Key => config.psk = Secret::new("wrong".into()),
+            Field::Ranges => config.local_cidrs = vec!["172.16.0.0/16".parse().expect("a constant range")],
+        }
+    }
+
+    /// What is missing or wrong in what an end says, when the ends have had time to talk.
+    pub fn untold_by(self, status: &ConnectionStatus) -> Option<String> {
+        let reason = match self.field {
+            Field::EspProposals => DownReason::IpsecProposalMismatch,
+            Field::Identity | Field::Key => DownReason::AuthenticationFailed,
+            Field::IkeProposals => DownReason::IkeProposalMismatch,
+            Field::Ranges => DownReason::SelectorMismatch,
+        };
+        match &status.state {
+            ConnectionState::Down { reason: told, .. } if *told == reason => {}
+            other => return Some(format!("says {other:?}, not {reason:?}")),
+        }
+        let errors = || {
+            let kinds = status.findings.iter().map(|finding| &finding.kind);
+            kinds.filter(|kind| kind.severity() == Severity::Error)
+        };
+        if let Some(other) = errors().find(|kind| !self.explains(kind)) {
+            return Some(format!("finds {other:?}"));
+        }
+        (errors().next().is_none()).then(|| "finds nothing".into())
+    }
+
+    /// Whether what was found names the field. Of the ends of a failed authentication only the one that refused it can.
+    pub fn is_named_by(self, status: &ConnectionStatus) -> bool {
+        status.findings.iter().any(|finding| match self.field {
+            Field::Identity => matches!(finding.kind, FindingKind::IdentityMismatch { .. }),
+            Field::Key => matches!(finding.kind, FindingKind::KeyMismatch { .. }),
+            Field::EspProposals | Field::IkeProposals | Field::Ranges => self.explains(&finding.kind),
+        })
+    }
+
+    fn explains(self, kind: &FindingKind) -> bool {
+        match self.field {
+            Field::EspProposals => {
+                matches!(
+                    kind,
+                    FindingKind::NoProposalInCommon {
+                        layer: Layer::Esp,
+                        ..
+                    }
+                )
+            }
+            Field::Identity => matches!(
+                kind,
+                FindingKind::IdentityMismatch { .. } | FindingKind::AuthenticationRefusedByPeer { .. }
+            ),
+            Field::IkeProposals => {
+                matches!(
+                    kind,
+                    FindingKind::NoProposalInCommon {
+                        layer: Layer::Ike,
+                        ..
+                    }
+                )
+            }
+            Field::Key => matches!(
+                kind,
+                FindingKind::KeyMismatch { .. } | FindingKind::AuthenticationRefusedByPeer { .. }
+            ),
+            Field::Ranges => matches!(kind, FindingKind::SelectorsRefused { .. }),
+        }
+    }
+}
