@@ -382,6 +382,18 @@ pub(crate) fn no_answer(context: &mut Context<'_>, sa: &IkeSa, to: Unanswered, t
     context.find(kind);
 }
 
+/// The peer answered a protected request: both directions work, and messages of that length pass.
+pub(crate) fn answered(context: &mut Context<'_>) {
+    if let Some(connection) = &mut context.connection {
+        connection.diary.disprove(|kind| {
+            matches!(
+                kind,
+                FindingKind::FragmentsLost { .. } | FindingKind::NoAnswer { .. }
+            )
+        });
+    }
+}
+
 /// The peer answered a first message: the way to it is open.
 pub(crate) fn heard(context: &mut Context<'_>, peer: std::net::SocketAddr) {
     let Some(connection) = &mut context.connection else {

@@ -1,5 +1,6 @@
 //! Messages on an established IKE SA.
 
+use crate::evidence;
 use std::time::Duration;
 
 use isthmus_wire::ike::{ExchangeType, IkeFlags, NotifyType, Payload, ProtocolId};
@@ -177,6 +178,7 @@ fn on_response(
     else {
         return Ok(Fate::Lives);
     };
+    evidence::answered(context);
     let parts = opened.and_then(|opened| Parts::sort(opened.payloads));
     established.last_heard = context.now;
     sa.timers.clear(Timer::Retransmit);

@@ -123,6 +123,7 @@ pub(crate) fn on_response(
         sa.state = State::AuthSent(auth);
         return;
     };
+    evidence::answered(context);
     let parts = opened.and_then(|opened| Parts::sort(opened.payloads));
     sa.timers.clear(Timer::Retransmit);
     match parts.and_then(|parts| verify_responder(context, &auth, &parts).map(|()| parts)) {

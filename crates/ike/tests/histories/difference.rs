@@ -68,6 +68,16 @@ impl Difference {
         }
     }
 
+    /// Whether an end may hold a child for a moment. Who is refused asks once what the peer would accept, or whom it is,
+    /// and deletes what the peer installs for that.
+    pub fn allows_child(self, side: Side) -> bool {
+        match self.field {
+            Field::EspProposals => true,
+            Field::Identity => side == self.wrong,
+            Field::IkeProposals | Field::Key | Field::Ranges => false,
+        }
+    }
+
     /// What is missing or wrong in what an end says, when the ends have had time to talk.
     pub fn untold_by(self, status: &ConnectionStatus) -> Option<String> {
         let reason = match self.field {

@@ -271,10 +271,14 @@ impl History {
                     .expect("a connection")
             });
             let untold = statuses.iter().find_map(|status| difference.untold_by(status));
-            untold.or_else(|| {
-                let named = statuses.iter().any(|status| difference.is_named_by(status));
-                (!named).then(|| "no end names the field".into())
-            })
+            let holds_child = |side: Side| !pair.peer(side).children.is_empty();
+            let child = holds_child(Side::Left) || holds_child(Side::Right);
+            untold
+                .or_else(|| child.then(|| "an end has a child".into()))
+                .or_else(|| {
+                    let named = statuses.iter().any(|status| difference.is_named_by(status));
+                    (!named).then(|| "no end names the field".into())
+                })
         };
         if !self.pair.run_until(PATIENCE, |pair| told(pair).is_none()) {
             let untold = told(&self.pair);
@@ -357,6 +361,7 @@ impl History {
             let peer = self.pair.peer(side);
             let footprint = peer.endpoint.footprint();
             if let Some(difference) = self.difference
+                && !difference.allows_child(side)
                 && !peer.children.is_empty()
             {
                 return Err(self.evidence(&format!("{side:?} has a child in spite of {difference:?}")));

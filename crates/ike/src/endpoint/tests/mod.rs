@@ -1,5 +1,6 @@
 //! Two endpoints whose messages the tests can see, hold back and forge with the keys of a peer.
 
+mod answers;
 mod garbage;
 mod overtaking;
 mod peer_name;
