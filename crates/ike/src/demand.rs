@@ -150,7 +150,14 @@ impl Demand {
         if self.lanes == 1 || !self.peer_takes_lanes {
             return None;
         }
-        in_use.clone().find_map(|(traffic, _)| {
+        // A child within a wider one is on its way out at one end or the other: it gets no company.
+        let is_within_wider = |traffic: &Traffic| {
+            in_use
+                .clone()
+                .any(|(other, _)| other != traffic && other.covers(traffic))
+        };
+        let widest = in_use.clone().filter(|(traffic, _)| !is_within_wider(traffic));
+        widest.clone().find_map(|(traffic, _)| {
             let mut same = in_use.clone().filter(|(other, _)| *other == traffic);
             (same.clone().count() < usize::from(self.lanes))
                 .then(|| (0..MAX_LANES).find(|lane| !same.any(|(_, taken)| taken == *lane)))
@@ -379,5 +386,15 @@ mod tests {
         assert!(wanted(&demand, &in_use, now).unwrap().ends_with(" 1"));
         assert!(demand.note_refused(&whole, 1, NotifyType::TS_MAX_QUEUE, true, now));
         assert_eq!(wanted(&demand, &in_use, now), None);
+    }
+
+    #[test]
+    fn a_child_within_a_wider_one_gets_no_others_beside_it() {
+        let (mut demand, now) = (demand(SelectorLayout::Automatic, 2), start());
+        let (whole, first) = (demand.whole.clone(), demand.pairs[0].clone());
+        demand.note_lanes(true);
+        let in_use = [(&first, 0), (&whole, 0), (&whole, 1)];
+        assert_eq!(wanted(&demand, &in_use, now), None);
+        assert!(wanted(&demand, &in_use[..2], now).unwrap().ends_with(" 1"));
     }
 }

@@ -14,7 +14,7 @@ use crate::channel::Role;
 use crate::config::ConnectionConfig;
 use crate::connection::Connection;
 use crate::error::{AuthenticationFailure, IkeError};
-use crate::finding::{CertificateFault, End, EventKind, FindingKind, Layer, Theirs, Unanswered};
+use crate::finding::{CertificateFault, End, EventKind, FindingKind, Layer, Severity, Theirs, Unanswered};
 use crate::host::Context;
 use crate::nat::Path;
 use crate::nearest::{describe_kind, nearest};
@@ -236,6 +236,19 @@ pub(crate) fn on_established(context: &mut Context<'_>, path: &Path, suite: &Ike
     let begun_on_4500 = connection.tally.unanswered > 0;
     connection.tally.refusals = 0;
     connection.tally.unanswered = 0;
+    // That the peer accepted our proof shows only in its own.
+    let accepted = begun_by == Role::Initiator;
+    diary.disprove(|kind| {
+        kind.severity() == Severity::Error
+            && match kind.reason() {
+                DownReason::AuthenticationFailed => accepted,
+                DownReason::IkeProposalMismatch | DownReason::PeerNotResponding => true,
+                DownReason::Internal
+                | DownReason::IpsecProposalMismatch
+                | DownReason::Negotiating
+                | DownReason::SelectorMismatch => false,
+            }
+    });
     diary.disprove(|kind| {
         matches!(
             kind,

@@ -1,5 +1,6 @@
 //! What the network does to datagrams.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use rand::Rng;
@@ -18,6 +19,8 @@ pub struct Link {
     pub duplicate_percent: u32,
     /// The IKE datagram with this number (from 0) is lost.
     pub lose_number: Option<usize>,
+    /// The IKE datagrams with these numbers (from 0) are in flight for so much longer.
+    pub late: Option<(RangeInclusive<usize>, Duration)>,
 }
 
 impl Link {
@@ -29,6 +32,7 @@ impl Link {
             loss_percent: 0,
             duplicate_percent: 0,
             lose_number: None,
+            late: None,
         }
     }
 
@@ -48,6 +52,7 @@ impl Link {
             loss_percent: 15,
             duplicate_percent: 15,
             lose_number: None,
+            late: None,
         }
     }
 
@@ -57,7 +62,11 @@ impl Link {
             return Vec::new();
         }
         let copies = if roll(rng, self.duplicate_percent) { 2 } else { 1 };
-        (0..copies).map(|_| self.flight(rng)).collect()
+        let lateness = match &self.late {
+            Some((numbers, by)) if numbers.contains(&number) => *by,
+            Some(_) | None => Duration::ZERO,
+        };
+        (0..copies).map(|_| self.flight(rng) + lateness).collect()
     }
 
     /// Time in flight of one datagram.

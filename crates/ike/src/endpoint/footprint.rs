@@ -21,20 +21,24 @@ pub struct Footprint {
     pub retired_children: usize,
     /// Handshakes begun by peers.
     pub begun_by_peers: usize,
+    /// Connections that hold something of phase 2 of IKEv1.
+    pub tunnels: usize,
 }
 
 impl Endpoint {
     /// How much it holds.
     pub fn footprint(&self) -> Footprint {
         let (ike_spis, esp_spis, retired_children) = self.host.counts();
+        let version_1 = self.v1.counts();
         Footprint {
             connections: self.connections.len(),
-            ike_sas: self.sas.len(),
+            ike_sas: self.sas.len() + version_1.sas,
             ike_spis,
             esp_spis,
             children: self.host.owners.len(),
             retired_children,
-            begun_by_peers: self.begun_by_peers.len(),
+            begun_by_peers: self.begun_by_peers.len() + version_1.begun,
+            tunnels: version_1.tunnels,
         }
     }
 

@@ -189,6 +189,7 @@ fn hint(scope: &mut Scope<'_>, sa: &Sa, parts: &Parts) {
         sa.state,
         State::IdSent(_) | State::KeAnswered(_) | State::AggressiveAnswered(_)
     );
+    evidence::heard(&mut scope.context(sa.connection), sa.path.remote);
     let Ok(connection) = scope.connection_of(sa) else {
         return;
     };

@@ -64,6 +64,13 @@ pub(crate) struct Machine {
     armed: BTreeMap<Owner, Instant>,
 }
 
+/// How much a machine holds.
+pub(crate) struct Counts {
+    pub(crate) sas: usize,
+    pub(crate) begun: usize,
+    pub(crate) tunnels: usize,
+}
+
 /// What has timers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Owner {
@@ -136,6 +143,14 @@ impl Machine {
     /// Whether no ISAKMP SA is left.
     pub(crate) fn is_idle(&self) -> bool {
         self.sas.is_empty()
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        Counts {
+            sas: self.sas.len(),
+            begun: self.begun.len(),
+            tunnels: self.tunnels.len(),
+        }
     }
 
     /// Begins phase 1 for a connection.

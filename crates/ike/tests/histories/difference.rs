@@ -1,11 +1,12 @@
 //! Differences between the ends that keep the tunnel down, and what the ends must say about them.
 
-use isthmus_ike::FindingKind;
 use isthmus_ike::{
-    ConnectionConfig, ConnectionState, ConnectionStatus, DownReason, IkeIdentity, Layer, Severity,
+    ConnectionConfig, ConnectionState, ConnectionStatus, DownReason, FindingKind, IkeIdentity, Layer,
+    Severity, Unanswered,
 };
+
 use isthmus_simnet::Side;
-use isthmus_types::{Encryption, Secret};
+use isthmus_types::{Encryption, IkeVersion, Secret};
 
 /// One seed of so many has a difference.
 const SHARE: u64 = 8;
@@ -17,6 +18,7 @@ pub struct Difference {
     pub field: Field,
     /// At which end.
     pub wrong: Side,
+    version: IkeVersion,
 }
 
 /// A field that must suit the other end.
@@ -39,7 +41,7 @@ const FIELDS: [Field; 5] = [
 
 impl Difference {
     /// That of the history with this seed, if it has one.
-    pub fn of(seed: u64) -> Option<Self> {
+    pub fn of(seed: u64, version: IkeVersion) -> Option<Self> {
         if seed % SHARE != SHARE - 1 {
             return None;
         }
@@ -51,6 +53,7 @@ impl Difference {
             } else {
                 Side::Right
             },
+            version,
         })
     }
 
@@ -62,7 +65,12 @@ impl Difference {
         match self.field {
             Field::EspProposals => config.esp_proposals[0].encryption = vec![Encryption::Aes256Gcm16],
             Field::Identity => config.local_identity = IkeIdentity::Fqdn("somebody.example".into()),
-            Field::IkeProposals => config.ike_proposals[0].encryption = vec![Encryption::Aes256Gcm16],
+            Field::IkeProposals => {
+                config.ike_proposals[0].encryption = vec![match config.version {
+                    IkeVersion::V1 => Encryption::Aes128Cbc,
+                    IkeVersion::V2 => Encryption::Aes256Gcm16,
+                }];
+            }
             Field::Key => config.psk = Secret::new("wrong".into()),
             Field::Ranges => config.local_cidrs = vec!["172.16.0.0/16".parse().expect("a constant range")],
         }
@@ -88,7 +96,9 @@ impl Difference {
         };
         match &status.state {
             ConnectionState::Down { reason: told, .. } if *told == reason => {}
-            other => return Some(format!("says {other:?}, not {reason:?}")),
+            other @ (ConnectionState::AdminDown | ConnectionState::Down { .. } | ConnectionState::Up) => {
+                return Some(format!("says {other:?}, not {reason:?}"));
+            }
         }
         let errors = || {
             let kinds = status.findings.iter().map(|finding| &finding.kind);
@@ -104,12 +114,27 @@ impl Difference {
     pub fn is_named_by(self, status: &ConnectionStatus) -> bool {
         status.findings.iter().any(|finding| match self.field {
             Field::Identity => matches!(finding.kind, FindingKind::IdentityMismatch { .. }),
-            Field::Key => matches!(finding.kind, FindingKind::KeyMismatch { .. }),
+            // In version 1 a wrong key shows as what cannot be read.
+            Field::Key => matches!(
+                finding.kind,
+                FindingKind::KeyDoubted { .. } | FindingKind::KeyMismatch { .. }
+            ),
             Field::EspProposals | Field::IkeProposals | Field::Ranges => self.explains(&finding.kind),
         })
     }
 
     fn explains(self, kind: &FindingKind) -> bool {
+        // Version 1 has no answer that the end whose proof is refused could trust.
+        let unheard = matches!(
+            kind,
+            FindingKind::NoAnswer {
+                to: Unanswered::Authentication { .. },
+                ..
+            }
+        );
+        if self.version == IkeVersion::V1 && unheard {
+            return matches!(self.field, Field::Identity | Field::Key);
+        }
         match self.field {
             Field::EspProposals => {
                 matches!(
@@ -122,7 +147,9 @@ impl Difference {
             }
             Field::Identity => matches!(
                 kind,
-                FindingKind::IdentityMismatch { .. } | FindingKind::AuthenticationRefusedByPeer { .. }
+                FindingKind::AuthenticationRefusedByPeer { .. }
+                    | FindingKind::IdentityMismatch { .. }
+                    | FindingKind::KeyDoubted { .. }
             ),
             Field::IkeProposals => {
                 matches!(
@@ -135,7 +162,9 @@ impl Difference {
             }
             Field::Key => matches!(
                 kind,
-                FindingKind::KeyMismatch { .. } | FindingKind::AuthenticationRefusedByPeer { .. }
+                FindingKind::AuthenticationRefusedByPeer { .. }
+                    | FindingKind::KeyDoubted { .. }
+                    | FindingKind::KeyMismatch { .. }
             ),
             Field::Ranges => matches!(kind, FindingKind::SelectorsRefused { .. }),
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use isthmus_ike::{ConnectionConfig, DpdAction, EstablishMode, PeerEndpoint};
 use isthmus_simnet::{Link, Nat, Pair, Side};
-use isthmus_types::{DhGroup, IkeVersion, SelectorLayout};
+use isthmus_types::{DhGroup, Encryption, IkeProposal, IkeVersion, Integrity, Prf, SelectorLayout};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
@@ -32,7 +32,7 @@ pub struct History {
 impl History {
     pub fn new(seed: u64, version: IkeVersion) -> Self {
         let mut rng = ChaCha20Rng::seed_from_u64(seed ^ 0x6973_7468_6d75_7300);
-        let difference = Difference::of(seed);
+        let difference = Difference::of(seed, version);
         let gentle = rng.next_u32().is_multiple_of(5) && difference.is_none();
         let mut pair = Pair::new(seed, Link::clean());
         let behind_nat = !gentle && rng.next_u32().is_multiple_of(4);
@@ -126,7 +126,7 @@ impl History {
             jitter,
             loss_percent: loss,
             duplicate_percent: duplicates,
-            lose_number: None,
+            ..Link::clean()
         };
     }
 
@@ -288,7 +288,7 @@ impl History {
         let sent = self.pair.sent;
         self.pair.run_for(Duration::from_secs(60));
         let sent = self.pair.sent - sent;
-        if sent == 0 || sent > 160 {
+        if sent == 0 || sent > 240 + 40 * self.pairs {
             return Err(self.evidence(&format!("{difference:?}: {sent} datagrams in a minute")));
         }
         if let Some(untold) = told(&self.pair) {
@@ -470,8 +470,20 @@ fn configs(rng: &mut ChaCha20Rng, version: IkeVersion, behind_nat: bool) -> [Con
             Side::Right => (right, left),
         };
         config.version = version;
+        if version == IkeVersion::V1 {
+            config.ike_proposals = vec![IkeProposal {
+                encryption: vec![Encryption::Aes256Cbc],
+                integrity: vec![Integrity::HmacSha2_256_128],
+                prf: vec![Prf::HmacSha2_256],
+                dh: vec![DhGroup::X25519],
+                additional: Vec::new(),
+            }];
+        }
         config.options.selectors = layouts[below(3) as usize];
-        config.options.parallel_child_sas = u8::try_from(lanes).unwrap_or(1);
+        config.options.parallel_child_sas = match version {
+            IkeVersion::V1 => 1,
+            IkeVersion::V2 => u8::try_from(lanes).unwrap_or(1),
+        };
         config.ike_lifetime_seconds = ike_lifetime + below(20);
         config.esp_lifetime_seconds = esp_lifetime + below(20);
         if pfs {

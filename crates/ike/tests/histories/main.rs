@@ -19,7 +19,7 @@ use crate::history::History;
 
 const DEFAULT_COUNT: u64 = 300;
 /// Versions that the histories are run with.
-const VERSIONS: [IkeVersion; 1] = [IkeVersion::V2];
+const VERSIONS: [IkeVersion; 2] = [IkeVersion::V1, IkeVersion::V2];
 
 #[test]
 fn every_history_ends_with_one_ike_sa_and_one_child_for_each_pair_or_with_the_reason_and_leaks_nothing() {
