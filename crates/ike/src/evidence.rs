@@ -257,7 +257,6 @@ pub(crate) fn on_established(context: &mut Context<'_>, path: &Path, suite: &Ike
                     layer: Layer::Ike,
                     ..
                 }
-                | FindingKind::TransportModeAsked { .. }
         ) || (matches!(kind, FindingKind::PortUnanswered { .. }) && !begun_on_4500)
     });
     diary.note(EventKind::IkeEstablished {
@@ -363,6 +362,11 @@ pub(crate) fn on_peers_end(connection: &mut Connection, layer: Layer, age: Durat
 
 /// The peer asks for a Child SA in this mode.
 pub(crate) fn mode(context: &mut Context<'_>, parts: &Parts) {
+    if let Some(connection) = &mut context.connection {
+        connection
+            .diary
+            .disprove(|kind| matches!(kind, FindingKind::TransportModeAsked { .. }));
+    }
     if parts.notify(NotifyType::USE_TRANSPORT_MODE).is_some() {
         context.find(FindingKind::TransportModeAsked { refused: false });
     }

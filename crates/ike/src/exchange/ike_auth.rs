@@ -407,6 +407,7 @@ fn establish_as_responder(
             before: init.begun_at,
         });
     }
+    evidence::mode(context, &parts);
     let childless = parts.sa.is_none() && parts.ts_initiator.is_none() && parts.ts_responder.is_none();
     let child = if childless {
         None
@@ -422,7 +423,6 @@ fn establish_as_responder(
         context.now,
     );
     evidence::on_established(context, &sa.path, &established.suite, Role::Responder);
-    evidence::mode(context, &parts);
     match child {
         None => wait_for_child(context),
         Some(Ok((mut child, answer))) => {
