@@ -58,6 +58,7 @@ pub const TABLE: &[Row] = &[
     row("plan", Layer::Pure, &["hostplan", "model", "ops", "types"]),
     row("fabric", Layer::Pure, &["hostplan", "types"]),
     row("ibm", Layer::Pure, &["ops", "types"]),
+    row("peerconfig", Layer::Pure, &["hostplan", "types"]),
     row("runtime", Layer::Shell, &["types"]),
     row("store", Layer::Shell, &["crypto", "model", "ops", "runtime", "types"]),
     row("control", Layer::Shell, &["hostplan", "model", "ops", "plan", "runtime", "store", "types"]),

@@ -11,6 +11,7 @@
 mod backend;
 mod dialect;
 mod exchange;
+mod facts;
 mod ibm;
 mod server;
 mod token;
@@ -27,6 +28,7 @@ use zeroize::Zeroizing;
 pub use backend::Backend;
 pub use dialect::{Dialect, Refusal};
 pub use exchange::Exchange;
+pub use facts::ConnectionFacts;
 pub use token::{TokenError, TokenKey};
 
 /// What the server needs to know.
@@ -41,6 +43,8 @@ pub struct Options {
     pub public_url: Option<String>,
     /// Limits on clients.
     pub limits: Limits,
+    /// What only hosts know about connections; without it that is not served.
+    pub facts: Option<Arc<dyn ConnectionFacts>>,
 }
 
 /// Limits on what clients may do.
@@ -95,6 +99,7 @@ pub async fn serve(listener: TcpListener, options: Options, shutdown: Shutdown) 
         options.anonymous,
         options.public_url.map(|url| url.trim_end_matches('/').to_owned()),
         address,
+        options.facts,
     )?;
     let dialects: Vec<Arc<dyn Dialect>> = vec![Arc::new(ibm)];
     server::run(listener, dialects.into(), limits, shutdown).await;

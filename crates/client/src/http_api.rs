@@ -22,6 +22,9 @@ use crate::error::{ClientError, login_refused, refused};
 /// The date of the API that this client speaks: it decides how the server renders resources.
 pub const API_VERSION: &str = "2026-10-06";
 
+/// Root of what only this server has.
+pub(crate) const OWN_ROOT: &str = "/isthmus/";
+
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A client of one server, logged in with one key.
@@ -147,8 +150,9 @@ impl Client {
 
     async fn call(&self, method: Method, path: &str, body: Option<Bytes>) -> Result<Bytes, ClientError> {
         let separator = if path.contains('?') { '&' } else { '?' };
+        let root = if path.starts_with(OWN_ROOT) { "" } else { "/v1" };
         let target = format!(
-            "{}/v1{path}{separator}version={API_VERSION}&generation=2",
+            "{}{root}{path}{separator}version={API_VERSION}&generation=2",
             self.url
         );
         let name = format!("{method} {path}");

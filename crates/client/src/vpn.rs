@@ -495,6 +495,30 @@ impl Client {
             .await
     }
 
+    /// What the gateway knows about a connection: state, findings, SAs and last events, as JSON.
+    pub async fn connection_doctor(
+        &self,
+        gateway: &Id<VpnGateway>,
+        id: &Id<VpnConnection>,
+    ) -> Result<serde_json::Value, ClientError> {
+        self.read(&format!(
+            "/isthmus/v1/vpn_gateways/{gateway}/connections/{id}/doctor"
+        ))
+        .await
+    }
+
+    /// Every setting of a connection as the gateway runs it, without the shared key, as JSON.
+    pub async fn connection_settings(
+        &self,
+        gateway: &Id<VpnGateway>,
+        id: &Id<VpnConnection>,
+    ) -> Result<serde_json::Value, ClientError> {
+        self.read(&format!(
+            "/isthmus/v1/vpn_gateways/{gateway}/connections/{id}/settings"
+        ))
+        .await
+    }
+
     /// Creates a connection on a VPN gateway.
     pub async fn create_connection(
         &self,

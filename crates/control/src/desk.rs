@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use isthmus_hostplan::{HostReport, PlanDelta};
 use isthmus_model::Snapshot;
-use isthmus_types::{Generation, HostName, Revision, Timestamp, VpcId};
+use isthmus_types::{Generation, HostName, Revision, Timestamp, VpcId, VpnConnectionId};
 
 use crate::digest::{Digest, Missing, digest};
 use crate::http::Health;
+use crate::observed::ObservedConnection;
 use crate::publication::{Publication, Unfit};
 
 /// What control remembers. Everything in it can be worked out anew from the store and the next report.
@@ -90,6 +91,29 @@ impl Desk {
         };
         self.is_silent = is_silent;
         turn
+    }
+
+    /// What is planned and was reported of a connection.
+    pub fn observe(&self, connection: VpnConnectionId, now: Timestamp) -> Option<ObservedConnection> {
+        let (gateway, plan) = self
+            .publication
+            .vpcs()
+            .flat_map(|vpc| &vpc.gateways)
+            .find_map(|gateway| {
+                let mut plans = gateway.connections.iter();
+                let plan = plans.find(|plan| plan.connection == connection)?;
+                Some((gateway, plan))
+            })?;
+        let report = self.report.as_ref().and_then(|report| {
+            let mut reports = report.connections.iter();
+            reports.find(|report| report.connection == connection)
+        });
+        Some(ObservedConnection {
+            public_address: gateway.public_address.into(),
+            plan: plan.clone(),
+            report: report.cloned(),
+            heard_ms_ago: self.heard.map(|heard| now.since(heard)),
+        })
     }
 
     /// How things stand.

@@ -14,11 +14,13 @@
 mod desk;
 mod digest;
 mod http;
+mod observed;
 mod publication;
 mod service;
 
 pub use http::Health;
-pub use service::{ControlError, SILENT_AFTER, serve};
+pub use observed::{Observed, ObservedConnection};
+pub use service::{ControlError, SILENT_AFTER, serve, serve_observed};
 
 #[cfg(test)]
 mod tests;

@@ -12,13 +12,14 @@ use isthmus_model::Snapshot;
 use isthmus_ops::{Caller, HostFindings, Operation, Request, Via};
 use isthmus_runtime::{Shutdown, clock, private_file};
 use isthmus_store::{ChangedVpcs, Store};
-use isthmus_types::{AccountId, Generation, HostName, ResourceBits, Revision};
+use isthmus_types::{AccountId, Generation, HostName, ResourceBits, Revision, VpnConnectionId};
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::desk::{Desk, Hearing};
 use crate::http::{self, Health};
+use crate::observed::{Observed, ObservedConnection};
 use crate::publication::Unfit;
 
 /// Time without a word from the host after which it counts as silent. It asks at least every 25 s.
@@ -49,6 +50,19 @@ pub enum ControlError {
 /// # Errors
 /// [`ControlError`] if the socket cannot be made.
 pub async fn serve(store: Store, socket: &Path, shutdown: Shutdown) -> Result<(), ControlError> {
+    serve_observed(store, socket, shutdown, &Observed::new()).await
+}
+
+/// As [`serve`], and shows what goes on in `observed`.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_observed(
+    store: Store,
+    socket: &Path,
+    shutdown: Shutdown,
+    observed: &Observed,
+) -> Result<(), ControlError> {
     let failed = |step, source| ControlError::Socket {
         path: socket.to_owned(),
         step,
@@ -58,6 +72,7 @@ pub async fn serve(store: Store, socket: &Path, shutdown: Shutdown) -> Result<()
     let mut revisions = store.watch();
     revisions.borrow_and_update();
     let control = Arc::new(Control::new(store, shutdown.clone()));
+    observed.show(&control);
     private_file::remove(socket).map_err(|e| failed("removing the old socket", e))?;
     let listener = UnixListener::bind(socket).map_err(|e| failed("making the socket", e))?;
     fs::set_permissions(socket, fs::Permissions::from_mode(0o600))
@@ -183,6 +198,10 @@ impl Control {
 
     pub(crate) fn health(&self) -> Health {
         self.desk().health(clock::now())
+    }
+
+    pub(crate) fn observe(&self, connection: VpnConnectionId) -> Option<ObservedConnection> {
+        self.desk().observe(connection, clock::now())
     }
 
     pub(crate) fn ending(&self) -> impl Future<Output = ()> + Send + 'static {

@@ -78,6 +78,7 @@ impl Server {
             anonymous: open.then_some((account.id, account.user)),
             public_url: None,
             limits,
+            facts: Some(Arc::new(Known)),
         };
         let shutdown = Shutdown::new();
         tokio::spawn(isthmus_api::serve(listener, options, shutdown.clone()));
@@ -290,4 +291,17 @@ fn observations(snapshot: &Arc<Snapshot>) -> Vec<StatusUpdate> {
         }
     }
     updates
+}
+
+/// Facts about every connection, which only its own account may read.
+struct Known;
+
+impl isthmus_api::ConnectionFacts for Known {
+    fn doctor(&self, connection: isthmus_types::VpnConnectionId) -> Option<serde_json::Value> {
+        Some(serde_json::json!({"known": "doctor", "connection": connection.to_string()}))
+    }
+
+    fn settings(&self, connection: isthmus_types::VpnConnectionId) -> Option<serde_json::Value> {
+        Some(serde_json::json!({"known": "settings", "connection": connection.to_string()}))
+    }
 }

@@ -5,12 +5,14 @@
 
 mod context;
 mod demo;
+mod doctor;
 mod instance;
 mod join;
 mod key;
 mod network;
 pub mod options;
 mod output;
+mod peer_config;
 mod policy;
 mod probe;
 mod progress;
@@ -98,7 +100,7 @@ fn carry_out<P: CommandFactory>(command: Command, options: GlobalOptions) -> any
         Command::Region(command) => wait_for(network::run_region(command, &connect()?))??,
         Command::Subnet(command) => wait_for(network::run_subnet(command, &connect()?))??,
         Command::Vpc(command) => wait_for(network::run_vpc(command, &connect()?))??,
-        Command::Vpn(command) => wait_for(vpn::run(command, &connect()?))??,
+        Command::Vpn(command) => return wait_for(vpn::run(command, &connect()?))?,
     }
     Ok(ExitCode::SUCCESS)
 }

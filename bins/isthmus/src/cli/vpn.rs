@@ -1,5 +1,6 @@
 //! VPN gateways and connections.
 
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -10,8 +11,10 @@ use isthmus_client::{
 use isthmus_types::Cidr;
 
 use super::context::{Context, print, remark};
+use super::doctor;
 use super::key::{self, KeySource};
 use super::output::ConnectionRow;
+use super::peer_config;
 use super::policy::{self, IkeCommand, IpsecCommand};
 use super::wait;
 
@@ -27,22 +30,29 @@ pub enum Command {
     /// VPN connections.
     #[command(subcommand)]
     Connection(ConnectionCommand),
+    /// Say how a connection is, what is wrong with it and how to mend it; exit code 1 if something is.
+    Doctor(doctor::Options),
     /// IKE policies: how gateways authenticate and agree on keys.
     #[command(subcommand)]
     IkePolicy(IkeCommand),
     /// IPsec policies: how packets are protected.
     #[command(subcommand)]
     IpsecPolicy(IpsecCommand),
+    /// Print what to enter at the other end of a connection.
+    PeerConfig(peer_config::Options),
 }
 
 /// Carries out a subcommand of `vpn`.
-pub async fn run(command: Command, context: &Context) -> anyhow::Result<()> {
+pub async fn run(command: Command, context: &Context) -> anyhow::Result<ExitCode> {
     match command {
+        Command::Doctor(options) => return doctor::run(options, context).await,
+        Command::PeerConfig(options) => peer_config::run(options, context).await,
         Command::Gateway(command) => run_gateway(command, context).await,
         Command::Connection(command) => run_connection(command, context).await,
         Command::IkePolicy(command) => policy::run_ike(command, context).await,
         Command::IpsecPolicy(command) => policy::run_ipsec(command, context).await,
     }
+    .map(|()| ExitCode::SUCCESS)
 }
 
 /// Subcommands of `vpn gateway`.

@@ -3,6 +3,7 @@
 pub mod agent;
 mod bootstrap;
 pub mod down;
+mod facts;
 mod offer;
 mod requirements;
 pub mod server;

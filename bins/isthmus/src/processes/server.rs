@@ -4,14 +4,17 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use isthmus_api::Limits;
+use isthmus_control::Observed;
 use isthmus_runtime::{Config, Shutdown, StateLayout, clock, private_file, random};
 use isthmus_store::{Store, StoreOptions, load_or_create_key};
 use tokio::net::TcpListener;
 use zeroize::Zeroizing;
 
+use super::facts::Facts;
 use super::{ServiceOptions, begin, bootstrap, event_loop, offer};
 use crate::cli::GlobalOptions;
 
@@ -46,12 +49,14 @@ async fn serve(layout: &StateLayout, config: &Config, store: Store) -> anyhow::R
         None
     };
     let listener = listen(layout, config.listen).await?;
+    let observed = Observed::new();
     let options = isthmus_api::Options {
         store: store.clone(),
         token_key: token_key(layout).context("the key of the tokens cannot be used")?,
         anonymous,
         public_url: config.public_url.clone(),
         limits: Limits::default(),
+        facts: Some(Arc::new(Facts(observed.clone()))),
     };
     let url = url_of(
         listener
@@ -67,7 +72,9 @@ async fn serve(layout: &StateLayout, config: &Config, store: Store) -> anyhow::R
         ended.context("the API failed")
     };
     let control = async {
-        let ended = isthmus_control::serve(store.clone(), &layout.control_socket(), shutdown.clone()).await;
+        let socket = layout.control_socket();
+        let ended =
+            isthmus_control::serve_observed(store.clone(), &socket, shutdown.clone(), &observed).await;
         shutdown.trigger();
         ended.context("the control plane failed")
     };

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use isthmus_ibm::{Ask, Fault, Scene};
+use isthmus_ibm::{Ask, Decoded, Fault, Scene};
 use isthmus_ops::{Caller, Outcome, Query, Request, Via};
 use isthmus_runtime::clock;
 use isthmus_types::{AccountId, RegionName, ResourceBits, Timestamp, UserId};
@@ -17,6 +17,7 @@ use crate::ServeError;
 use crate::backend::Backend;
 use crate::dialect::{Dialect, Refusal};
 use crate::exchange::Exchange;
+use crate::facts::{self, ConnectionFacts, Fact};
 use crate::token::TokenKey;
 
 /// The mounted dialect.
@@ -27,6 +28,7 @@ pub(crate) struct Ibm {
     public_url: Option<String>,
     address: SocketAddr,
     region: RegionName,
+    facts: Option<Arc<dyn ConnectionFacts>>,
 }
 
 impl Ibm {
@@ -36,6 +38,7 @@ impl Ibm {
         anonymous: Option<(AccountId, UserId)>,
         public_url: Option<String>,
         address: SocketAddr,
+        facts: Option<Arc<dyn ConnectionFacts>>,
     ) -> Result<Self, ServeError> {
         let caller = Caller {
             account: ResourceBits::from_random(0).into(),
@@ -55,11 +58,16 @@ impl Ibm {
             public_url,
             address,
             region,
+            facts,
         })
     }
 
     async fn carry_out(&self, exchange: &Exchange) -> Result<Response<Vec<u8>>, Fault> {
-        let matched = isthmus_ibm::find_route(&exchange.method, &exchange.path)?;
+        let (fact, path) = match Fact::at(&exchange.method, &exchange.path) {
+            None => (None, exchange.path.clone()),
+            Some(found) => found.map(|(fact, path)| (Some(fact), path))?,
+        };
+        let matched = isthmus_ibm::find_route(&exchange.method, &path)?;
         let now = clock::now();
         let (account, user) = self.authenticate(&exchange.headers, now)?;
         let request = isthmus_ibm::Request {
@@ -82,6 +90,9 @@ impl Ibm {
             via: Via::Ibm,
             request_id: exchange.request_id.clone(),
         };
+        if let Some(fact) = fact {
+            return self.tell(fact, &caller, &decoded);
+        }
         let result = match decoded.ask {
             Ask::Answer(response) => return Ok(*response),
             Ask::Operation(operation) => {
@@ -95,6 +106,31 @@ impl Ibm {
             Ask::Query(query) => self.backend.query(&caller, &query),
         };
         Ok(isthmus_ibm::encode(&result, &decoded.render))
+    }
+
+    /// Tells a fact about the connection that `ask` reads, if the caller may read that.
+    fn tell(&self, fact: Fact, caller: &Caller, decoded: &Decoded) -> Result<Response<Vec<u8>>, Fault> {
+        let Ask::Query(query) = &decoded.ask else {
+            return Err(facts::unknown());
+        };
+        let Query::VpnConnection { connection, .. } = **query else {
+            return Err(facts::unknown());
+        };
+        let allowed = self.backend.query(caller, query);
+        if allowed.is_err() {
+            return Ok(isthmus_ibm::encode(&allowed, &decoded.render));
+        }
+        let found = self
+            .facts
+            .as_deref()
+            .and_then(|facts| fact.read(facts, connection))
+            .ok_or_else(facts::unknown)?;
+        let mut response = Response::new(found.to_string().into_bytes());
+        response.headers_mut().insert(
+            header::CONTENT_TYPE,
+            http::HeaderValue::from_static("application/json; charset=utf-8"),
+        );
+        Ok(response)
     }
 
     fn authenticate(&self, headers: &HeaderMap, now: Timestamp) -> Result<(AccountId, UserId), Fault> {
@@ -138,7 +174,7 @@ fn is_authority(text: &str) -> bool {
 
 impl Dialect for Ibm {
     fn serves(&self, path: &str) -> bool {
-        path == iam::TOKEN_PATH || path.starts_with("/v1/")
+        path == iam::TOKEN_PATH || path.starts_with("/v1/") || path.starts_with("/isthmus/")
     }
 
     fn answer(

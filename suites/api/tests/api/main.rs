@@ -8,6 +8,7 @@ mod bad_input;
 mod capacity;
 mod curl;
 mod dates;
+mod facts;
 mod paging;
 mod parallel;
 mod references;

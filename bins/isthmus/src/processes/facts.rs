@@ -1,0 +1,26 @@
+//! What the control plane knows of connections, for the API.
+
+use isthmus_api::ConnectionFacts;
+use isthmus_control::Observed;
+use isthmus_peerconfig::Peering;
+use isthmus_types::VpnConnectionId;
+use serde_json::{Value, json};
+
+/// The control plane's view, as the API asks for it.
+pub struct Facts(pub Observed);
+
+impl ConnectionFacts for Facts {
+    fn doctor(&self, connection: VpnConnectionId) -> Option<Value> {
+        let found = self.0.connection(connection)?;
+        Some(json!({
+            "report": found.report,
+            "heard_ms_ago": found.heard_ms_ago,
+        }))
+    }
+
+    fn settings(&self, connection: VpnConnectionId) -> Option<Value> {
+        let found = self.0.connection(connection)?;
+        let peering = Peering::without_secrets(found.public_address, found.plan);
+        serde_json::to_value(peering).ok()
+    }
+}

@@ -1,0 +1,241 @@
+//! Proposals as single combinations, which is what most devices want.
+
+use isthmus_types::{AdditionalKeyExchange, DhGroup, Encryption, EspProposal, IkeProposal, Integrity, Prf};
+
+/// Most combinations of one connection: automatic negotiation has many.
+const MAX_SUITES: usize = 512;
+
+/// One combination for the IKE SA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IkeSuite {
+    pub(crate) encryption: Encryption,
+    /// None with a cipher that needs none.
+    pub(crate) integrity: Option<Integrity>,
+    pub(crate) prf: Prf,
+    pub(crate) dh: DhGroup,
+    pub(crate) additional: Option<AdditionalKeyExchange>,
+}
+
+/// One combination for a Child SA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EspSuite {
+    pub(crate) encryption: Encryption,
+    pub(crate) integrity: Option<Integrity>,
+    /// None without perfect forward secrecy.
+    pub(crate) pfs: Option<DhGroup>,
+    pub(crate) additional: Option<AdditionalKeyExchange>,
+}
+
+/// What a device has words for, and what had to be left out.
+pub(crate) struct Worded<T> {
+    pub(crate) words: Vec<T>,
+    pub(crate) left_out: Vec<String>,
+}
+
+impl<T: PartialEq> Worded<T> {
+    /// The words of each item that has some, once each; the others by their names.
+    pub(crate) fn of<S: std::fmt::Display>(items: &[S], word: impl Fn(&S) -> Option<T>) -> Self {
+        let mut worded = Self {
+            words: Vec::new(),
+            left_out: Vec::new(),
+        };
+        for item in items {
+            match word(item) {
+                Some(word) if worded.words.contains(&word) => {}
+                Some(word) => worded.words.push(word),
+                None => worded.left_out.push(item.to_string()),
+            }
+        }
+        worded
+    }
+
+    /// A comment about what was left out, each line beginning with `mark`; empty if nothing was.
+    pub(crate) fn comment(&self, mark: &str, device: &str, what: &str) -> String {
+        let mut text = String::new();
+        if self.words.is_empty() {
+            text.push_str(&format!(
+                "{mark} {device} can express none of the {what} proposals: choose another policy.\n"
+            ));
+        }
+        if !self.left_out.is_empty() {
+            let shown: Vec<&str> = self.left_out.iter().take(6).map(String::as_str).collect();
+            let more = self.left_out.len() - shown.len();
+            let more = if more > 0 {
+                format!(" and {more} more")
+            } else {
+                String::new()
+            };
+            text.push_str(&format!(
+                "{mark} Left out, {device} has no words for it ({what}): {}{more}\n",
+                shown.join(", ")
+            ));
+        }
+        text
+    }
+}
+
+pub(crate) fn ike_suites(proposals: &[IkeProposal]) -> Vec<IkeSuite> {
+    let mut suites = Vec::new();
+    for proposal in proposals {
+        for (encryption, integrity) in ciphers(&proposal.encryption, &proposal.integrity) {
+            for prf in &proposal.prf {
+                for dh in &proposal.dh {
+                    for additional in additional(&proposal.additional) {
+                        suites.push(IkeSuite {
+                            encryption,
+                            integrity,
+                            prf: *prf,
+                            dh: *dh,
+                            additional,
+                        });
+                    }
+                }
+            }
+        }
+    }
+    suites.truncate(MAX_SUITES);
+    suites
+}
+
+pub(crate) fn esp_suites(proposals: &[EspProposal]) -> Vec<EspSuite> {
+    let mut suites = Vec::new();
+    for proposal in proposals {
+        let groups: Vec<Option<DhGroup>> = if proposal.pfs.is_empty() {
+            vec![None]
+        } else {
+            proposal.pfs.iter().copied().map(Some).collect()
+        };
+        for (encryption, integrity) in ciphers(&proposal.encryption, &proposal.integrity) {
+            for pfs in &groups {
+                for additional in additional(&proposal.additional) {
+                    suites.push(EspSuite {
+                        encryption,
+                        integrity,
+                        pfs: *pfs,
+                        additional,
+                    });
+                }
+            }
+        }
+    }
+    suites.truncate(MAX_SUITES);
+    suites
+}
+
+fn ciphers(encryption: &[Encryption], integrity: &[Integrity]) -> Vec<(Encryption, Option<Integrity>)> {
+    encryption
+        .iter()
+        .flat_map(|encryption| {
+            if encryption.is_aead() {
+                vec![(*encryption, None)]
+            } else {
+                integrity
+                    .iter()
+                    .map(|integrity| (*encryption, Some(*integrity)))
+                    .collect()
+            }
+        })
+        .collect()
+}
+
+fn additional(exchanges: &[AdditionalKeyExchange]) -> Vec<Option<AdditionalKeyExchange>> {
+    if exchanges.is_empty() {
+        vec![None]
+    } else {
+        exchanges.iter().copied().map(Some).collect()
+    }
+}
+
+impl std::fmt::Display for IkeSuite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.encryption)?;
+        if let Some(integrity) = self.integrity {
+            write!(f, "-{integrity}")?;
+        }
+        write!(f, "-{}-{}", self.prf, self.dh)?;
+        self.additional
+            .map_or(Ok(()), |additional| write!(f, "-{additional}"))
+    }
+}
+
+impl std::fmt::Display for EspSuite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.encryption)?;
+        if let Some(integrity) = self.integrity {
+            write!(f, "-{integrity}")?;
+        }
+        if let Some(group) = self.pfs {
+            write!(f, "-{group}")?;
+        }
+        self.additional
+            .map_or(Ok(()), |additional| write!(f, "-{additional}"))
+    }
+}
+
+/// Number of a group as IANA has it.
+pub(crate) const fn group_number(group: DhGroup) -> u16 {
+    match group {
+        DhGroup::Modp1024 => 2,
+        DhGroup::Modp1536 => 5,
+        DhGroup::Modp2048 => 14,
+        DhGroup::Modp3072 => 15,
+        DhGroup::Modp4096 => 16,
+        DhGroup::Modp6144 => 17,
+        DhGroup::Modp8192 => 18,
+        DhGroup::Ecp256 => 19,
+        DhGroup::Ecp384 => 20,
+        DhGroup::Ecp521 => 21,
+        DhGroup::X25519 => 31,
+    }
+}
+
+/// Whether the pseudo-random function is the hash of the integrity algorithm: many devices choose both with one word.
+pub(crate) const fn same_hash(integrity: Integrity, prf: Prf) -> bool {
+    matches!(
+        (integrity, prf),
+        (Integrity::HmacMd5_96, Prf::HmacMd5)
+            | (Integrity::HmacSha1_96, Prf::HmacSha1)
+            | (Integrity::HmacSha2_256_128, Prf::HmacSha2_256)
+            | (Integrity::HmacSha2_384_192, Prf::HmacSha2_384)
+            | (Integrity::HmacSha2_512_256, Prf::HmacSha2_512)
+    )
+}
+
+/// Key length in bits.
+pub(crate) const fn key_bits(encryption: Encryption) -> Option<u16> {
+    match encryption {
+        Encryption::Aes128Cbc
+        | Encryption::Aes128Gcm8
+        | Encryption::Aes128Gcm12
+        | Encryption::Aes128Gcm16 => Some(128),
+        Encryption::Aes192Cbc
+        | Encryption::Aes192Gcm8
+        | Encryption::Aes192Gcm12
+        | Encryption::Aes192Gcm16 => Some(192),
+        Encryption::Aes256Cbc
+        | Encryption::Aes256Gcm8
+        | Encryption::Aes256Gcm12
+        | Encryption::Aes256Gcm16 => Some(256),
+        Encryption::ChaCha20Poly1305 | Encryption::TripleDes => None,
+    }
+}
+
+/// Which family of cipher it is, with the bytes of the check value where that varies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    Cbc,
+    ChaCha20,
+    Gcm(u8),
+    TripleDes,
+}
+
+pub(crate) const fn family(encryption: Encryption) -> Family {
+    match encryption {
+        Encryption::Aes128Cbc | Encryption::Aes192Cbc | Encryption::Aes256Cbc => Family::Cbc,
+        Encryption::Aes128Gcm8 | Encryption::Aes192Gcm8 | Encryption::Aes256Gcm8 => Family::Gcm(8),
+        Encryption::Aes128Gcm12 | Encryption::Aes192Gcm12 | Encryption::Aes256Gcm12 => Family::Gcm(12),
+        Encryption::Aes128Gcm16 | Encryption::Aes192Gcm16 | Encryption::Aes256Gcm16 => Family::Gcm(16),
+        Encryption::ChaCha20Poly1305 => Family::ChaCha20,
+        Encryption::TripleDes => Family::TripleDes,
+    }
+}
