@@ -3,6 +3,7 @@
 
 mod anywhere;
 mod certificate;
+mod collisions;
 mod configuration;
 mod establish;
 mod faults;
