@@ -52,12 +52,13 @@ fn a_flood_costs_established_tunnels_nothing_and_keeps_no_peer_out() -> Result<(
     let late = LateComer::expected_by(&sites, &far, &mut right)?;
     let victim = right.daemon().context("it runs")?.pid();
     let before = resident(victim)?;
+    let seed = u64::from(std::process::id());
     let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
     let (count, highest, joined) = thread::scope(|scope| -> Result<_> {
         let flood = scope.spawn(|| {
             sites
                 .internet
-                .run(|| flood(far.address, near.address, &stop, &sent))?
+                .run(|| flood(seed, [far.address, near.address], &stop, &sent))?
         });
         let outcome = (|| -> Result<_> {
             let start = Instant::now();
@@ -76,7 +77,7 @@ fn a_flood_costs_established_tunnels_nothing_and_keeps_no_peer_out() -> Result<(
     })?;
     let sent = sent.load(Ordering::Relaxed);
     println!(
-        "{sent} hostile datagrams in {} s ({} a second): {} pings, {} lost; a new peer came up after {} ms; resident {before} \
+        "{sent} hostile datagrams (seed {seed}) in {} s ({} a second): {} pings, {} lost; a new peer came up after {} ms; resident {before} \
          KiB before, {highest} KiB at most",
         FLOOD.as_secs(),
         sent / FLOOD.as_secs(),
@@ -103,9 +104,7 @@ fn a_flood_costs_established_tunnels_nothing_and_keeps_no_peer_out() -> Result<(
 }
 
 /// Sends until told to stop.
-fn flood(victim: Ipv4Addr, replayed: Ipv4Addr, stop: &AtomicBool, sent: &AtomicU64) -> Result<()> {
-    let seed = u64::from(std::process::id());
-    println!("seed of the flood: {seed}");
+fn flood(seed: u64, [victim, replayed]: [Ipv4Addr; 2], stop: &AtomicBool, sent: &AtomicU64) -> Result<()> {
     let mut random = StdRng::seed_from_u64(seed);
     let datagrams = variety(&mut random, victim, replayed)?;
     let sockets = (0..SOCKETS)

@@ -31,7 +31,10 @@ impl Place {
 pub(super) struct Runs {
     // The oldest first.
     open: Vec<Run>,
-    #[expect(clippy::vec_box, reason = "they move between the lists, which must not copy them")]
+    #[expect(
+        clippy::vec_box,
+        reason = "they move between the lists, which must not copy them"
+    )]
     spare: Vec<Box<Pieces>>,
 }
 
