@@ -87,7 +87,11 @@ impl Difference {
     }
 
     /// What is missing or wrong in what an end says, when the ends have had time to talk.
-    pub fn untold_by(self, status: &ConnectionStatus) -> Option<String> {
+    pub fn untold_by(self, side: Side, status: &ConnectionStatus) -> Option<String> {
+        if self.version == IkeVersion::V1 && self.field == Field::Identity && side == self.wrong {
+            // Who answers in version 1 proves itself last, and is refused in clear: it cannot know.
+            return (status.state == ConnectionState::Up).then(|| "is up".into());
+        }
         let reason = match self.field {
             Field::EspProposals => DownReason::IpsecProposalMismatch,
             Field::Identity | Field::Key => DownReason::AuthenticationFailed,

@@ -270,7 +270,10 @@ impl History {
                     .status(side.connection())
                     .expect("a connection")
             });
-            let untold = statuses.iter().find_map(|status| difference.untold_by(status));
+            let untold = [Side::Left, Side::Right]
+                .iter()
+                .zip(&statuses)
+                .find_map(|(side, status)| difference.untold_by(*side, status));
             let holds_child = |side: Side| !pair.peer(side).children.is_empty();
             let child = holds_child(Side::Left) || holds_child(Side::Right);
             untold
