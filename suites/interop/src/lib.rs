@@ -1,11 +1,12 @@
 //! Our IPsec engine against foreign ones: a matrix of cases as data (`cases.txt`), each in a topology of its own.
 //!
-//! `cargo nextest run -p isthmus-interop` runs one process per case. `cargo test -p isthmus-interop` runs them two at a
-//! time and ends with `N passed, N failed, N skipped`; arguments after `--` choose the cases whose names contain one of
+//! `cargo nextest run -p isthmus-interop` runs one process per case. `cargo xtask interop` runs them four at a
+//! time and ends with `N passed, N failed, N skipped`; its arguments choose the cases whose names contain one of
 //! them. Cases that are known to fail stand in `disabled.txt` with a reason; they run too, and one that passes is an error,
 //! so that no stale entry remains.
 //!
-//! The peer is Debian's strongSwan. Ours is the tunnel daemon as a process of its own: this test program started again,
+//! The peers are Debian stable's strongSwan, Debian unstable's in a root of its own, and libreswan as far as it goes where
+//! the kernel has no ESP. Ours is the tunnel daemon as a process of its own: this test program started again,
 //! or the program that `ISTHMUS_BIN` names.
 
 mod certificates;
