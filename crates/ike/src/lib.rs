@@ -1,4 +1,5 @@
-//! IKEv2 (RFC 7296) and IKEv1 (RFC 2409) without I/O: datagrams and the time in, datagrams, events and the next wake-up out.
+//! IKEv2 (RFC 7296) and IKEv1 (RFC 2409) without I/O: datagrams and the time in, datagrams, events and the next wake-up
+//! out.
 //!
 //! An [`Endpoint`] speaks for one local address and holds any number of connections. It opens no socket, reads no
 //! clock and knows nothing of how ESP packets are carried: it tells with [`Event`]s which keys to install and when
@@ -15,7 +16,7 @@
 //! # What it does
 //! Initiator and responder with pre-shared keys or certificates; cookies; NAT detection, port change, keepalives and forced
 //! encapsulation; narrowing; rekeying of Child SAs and IKE SAs, also from both ends at once (RFC 7296 section 2.8.1
-//! and 2.25); liveness checks; deletes; INITIAL_CONTACT. Not yet: IKEv1, EAP, MOBIKE,
+//! and 2.25); liveness checks; deletes; INITIAL_CONTACT. Not yet: EAP, MOBIKE,
 //! IKE_INTERMEDIATE.
 
 mod algorithm;
