@@ -18,7 +18,7 @@ use super::sa::{AggressiveSent, Handshake, KeAnswered, Sa, SaSent, Secrets, Stat
 use super::{Datagram, Machine, Scope, identity, nat};
 use crate::channel::Role;
 use crate::config::ConnectionConfig;
-use crate::endpoint::NAT_PORT;
+use crate::endpoint::{IKE_PORT, NAT_PORT};
 use crate::error::IkeError;
 use crate::keys::Nonces;
 
@@ -292,7 +292,7 @@ fn on_answer(
         let forced = config.force_encapsulation;
         sa.path.nat = nat::detect(function, &parts.nat_d, cookies, local, &sa.path, forced);
         payloads.extend(nat::payloads(function, cookies, local, &sa.path, forced));
-        if sa.path.nat.encapsulates() {
+        if sa.path.local_port == IKE_PORT && sa.path.nat.encapsulates() {
             sa.path.local_port = NAT_PORT;
             sa.path.remote.set_port(NAT_PORT);
         }
@@ -337,8 +337,8 @@ fn on_proof(
         // They were made before the ports changed.
         let mut seen = sa.path;
         if datagram.local_port == NAT_PORT && datagram.remote.port() == NAT_PORT {
-            seen.local_port = crate::endpoint::IKE_PORT;
-            seen.remote.set_port(crate::endpoint::IKE_PORT);
+            seen.local_port = IKE_PORT;
+            seen.remote.set_port(IKE_PORT);
         }
         sa.path.nat = nat::detect(
             answered.handshake.suite.prf,

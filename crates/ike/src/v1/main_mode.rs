@@ -54,11 +54,13 @@ impl Features {
     }
 }
 
-/// Begins phase 1 with the peer of a connection.
+/// Begins phase 1 with the peer of a connection, on the way that is in use if there is one: a translator may let nothing
+/// else pass.
 pub(super) fn start(
     scope: &mut Scope<'_>,
     id: VpnConnectionId,
     replaces: Vec<crate::sa::SaId>,
+    in_use: Option<Path>,
 ) -> Result<Sa, Fault> {
     let connection = scope
         .connections
@@ -87,7 +89,9 @@ pub(super) fn start(
         ));
     }
     let patience = connection.patience();
-    let remote = SocketAddr::new(address, IKE_PORT);
+    let (local_port, remote) = in_use.map_or((IKE_PORT, SocketAddr::new(address, IKE_PORT)), |path| {
+        (path.local_port, path.remote)
+    });
     connection
         .diary
         .note(EventKind::NegotiationStarted { peer: remote });
@@ -101,7 +105,7 @@ pub(super) fn start(
         remote_cookie: IkeSpi::ZERO,
         connection: Some(id),
         path: Path {
-            local_port: IKE_PORT,
+            local_port,
             remote,
             nat: NatStatus {
                 forced: config.force_encapsulation,
@@ -113,6 +117,7 @@ pub(super) fn start(
         request: None,
         answered: None,
         until: scope.now + patience + HALF_OPEN,
+        begun_at: scope.now,
         replaces,
         told: 0,
     };
@@ -212,6 +217,7 @@ pub(super) fn incoming(scope: &mut Scope<'_>, id: VpnConnectionId, datagram: &Da
         request: None,
         answered: None,
         until: scope.now + HALF_OPEN,
+        begun_at: scope.now,
         replaces: Vec::new(),
         told: 0,
     }
@@ -469,7 +475,8 @@ fn on_key_answer(
             forced,
         );
     }
-    if sa.path.nat.encapsulates() && sa.features.nat_traversal {
+    let floats = sa.path.local_port == IKE_PORT;
+    if floats && sa.path.nat.encapsulates() && sa.features.nat_traversal {
         sa.path.local_port = NAT_PORT;
         sa.path.remote.set_port(NAT_PORT);
     }

@@ -45,6 +45,8 @@ use crate::status::DownReason;
 
 /// Pause before we begin again what the peer deleted.
 const AFTER_DELETE: Duration = Duration::from_millis(500);
+/// How long the initiator of phase 1 has to ask for Child SAs before we do.
+const PEER_FIRST: Duration = Duration::from_secs(2);
 /// How long an SA that we replaced stays.
 const OWN_GRACE: Duration = Duration::from_secs(5);
 /// How long one stays that the peer should remove: its message may have been lost.
@@ -156,7 +158,11 @@ impl Machine {
     /// Begins phase 1 for a connection.
     pub(crate) fn start(&mut self, scope: &mut Scope<'_>, id: VpnConnectionId) {
         let replaces = self.established_of(Some(id));
-        match main_mode::start(scope, id, replaces) {
+        let in_use = self
+            .live_of(id)
+            .and_then(|id| self.sas.get(&id))
+            .map(|sa| sa.path);
+        match main_mode::start(scope, id, replaces, in_use) {
             Ok(sa) => self.put(scope, sa),
             Err(fault) => {
                 if let Some(connection) = scope.connections.get_mut(&id) {
@@ -277,6 +283,10 @@ impl Machine {
         connection.wanted = true;
         connection.in_contact = true;
         connection.ike_pause.reset();
+        if sa.role == Role::Responder {
+            // Who begins phase 1 wants Child SAs: what is missing after a while we ask for.
+            connection.child_pause.at_least(PEER_FIRST, now);
+        }
         let ours = Duration::from_secs(u64::from(connection.config.ike_lifetime_seconds));
         let lifetime = handshake
             .lifetime
@@ -399,12 +409,13 @@ impl Machine {
         }
     }
 
-    /// The peer has lost everything that is older than this SA: no delete is due.
+    /// The peer has lost everything that was there before this SA began: no delete is due. What came to be while it was
+    /// being made is not meant, as both ends may have begun at once.
     fn forget_older(&mut self, scope: &mut Scope<'_>, sa: &Sa) {
-        let (Some(connection), Some(established)) = (sa.connection, sa.established()) else {
+        let Some(connection) = sa.connection else {
             return;
         };
-        let before = established.established_at;
+        let before = sa.begun_at;
         for id in self.sas_of(connection) {
             self.with_sa(scope, id, |machine, scope, other| {
                 let older = other

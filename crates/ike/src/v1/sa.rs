@@ -39,6 +39,8 @@ pub(super) struct Sa {
     pub(super) answered: Option<Answered>,
     /// When the handshake must be over.
     pub(super) until: Instant,
+    /// When its first message was sent or came.
+    pub(super) begun_at: Instant,
     /// ISAKMP SAs that were there when it began.
     pub(super) replaces: Vec<SaId>,
     /// How often we told in clear that a proof is wrong.
