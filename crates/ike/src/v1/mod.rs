@@ -307,6 +307,7 @@ impl Machine {
             expire_at: now + lifetime,
             wants_rekey: false,
             superseded_at: None,
+            spare: false,
             keepalive_at: sa.keepalive_after(now),
             probe: None,
             sequence: rand::Rng::next_u32(&mut context.host.rng) >> 1,
@@ -321,38 +322,42 @@ impl Machine {
         self.supersede_siblings(scope, sa);
     }
 
-    /// Of several SAs of a connection one stays. Those that were there when this one began go. Of two that were made at
-    /// once the one with the higher nonce stays, which both ends see alike.
+    /// Of several SAs of a connection one is used. Those that were there when it began go. Of two that were made at once the
+    /// one with the higher nonce is used, which both ends see alike; the other one goes if it is ours, and is a spare if it
+    /// is the peer's, as there are peers whose Child SAs go with it.
     fn supersede_siblings(&mut self, scope: &mut Scope<'_>, sa: &mut Sa) {
         let Some(connection) = sa.connection else {
             return;
         };
         let now = scope.now;
-        let grace = |role| match role {
-            Role::Initiator => OWN_GRACE,
-            Role::Responder => PEERS_GRACE,
-        };
+        let own_role = sa.role;
+        let replaces = std::mem::take(&mut sa.replaces);
         for id in self.sas_of(connection) {
-            self.with_sa(scope, id, |_, scope, other| {
+            self.with_sa(scope, id, |_, _, other| {
                 let other_role = other.role;
                 match &mut other.state {
-                    State::Established(established) if established.superseded_at.is_none() => {
-                        let (own_role, replaced) = (sa.role, sa.replaces.contains(&id));
+                    State::Established(established) if replaces.contains(&id) => {
+                        let at = match own_role {
+                            Role::Initiator => now + OWN_GRACE,
+                            Role::Responder => now + PEERS_GRACE,
+                        };
+                        let earlier = established.superseded_at.filter(|earlier| *earlier < at);
+                        established.superseded_at = earlier.or(Some(at));
+                    }
+                    State::Established(established)
+                        if established.superseded_at.is_none() && !established.spare =>
+                    {
                         let Some(own) = sa.established_mut() else {
                             return;
                         };
-                        if replaced {
-                            established.superseded_at = Some(now + grace(own_role));
-                        } else if established.nonce_min < own.nonce_min {
-                            established.superseded_at = Some(now + grace(other_role));
+                        if established.nonce_min < own.nonce_min {
+                            established.lose(other_role, now);
                         } else {
-                            own.superseded_at = Some(now + grace(own_role));
+                            own.lose(own_role, now);
                         }
                     }
                     // Nobody but us takes it for more than an attempt.
-                    State::SaSent(_) | State::KeSent(_) => {
-                        other.state = State::Dead;
-                    }
+                    State::SaSent(_) | State::KeSent(_) => other.state = State::Dead,
                     State::AggressiveAnswered(_)
                     | State::Dead
                     | State::Established(_)
@@ -360,7 +365,6 @@ impl Machine {
                     | State::KeAnswered(_)
                     | State::SaAnswered(_) => {}
                 }
-                scope.touched.insert(connection);
             });
         }
     }
@@ -403,6 +407,7 @@ impl Machine {
                 self.with_sa(scope, id, |_, _, sa| {
                     if let Some(established) = sa.established_mut() {
                         established.superseded_at = None;
+                        established.spare = false;
                     }
                 });
             }

@@ -7,7 +7,7 @@ use isthmus_types::VpnConnectionId;
 
 use super::sa::Sa;
 use super::tunnel::{Child, Pair};
-use super::{AFTER_DELETE, Machine, OWN_GRACE, PEERS_GRACE, Scope};
+use super::{AFTER_DELETE, Machine, OWN_GRACE, PEER_FIRST, PEERS_GRACE, Scope};
 use crate::channel::Role;
 use crate::event::{ChildId, Event};
 use crate::evidence;
@@ -76,7 +76,11 @@ impl Machine {
         if let Some(child) = tunnel.child_mut(id) {
             child.superseded_at = own_end;
         }
-        connection.child_pause.reset();
+        match begun_by {
+            Role::Initiator => connection.child_pause.reset(),
+            // It may ask for more.
+            Role::Responder => connection.child_pause.at_least(PEER_FIRST, now),
+        }
         let complete = Pair::wanted(&connection.config)
             .iter()
             .all(|pair| tunnel.in_use(pair).next().is_some());
@@ -244,6 +248,7 @@ impl Machine {
             connection.child_pause.after_failure(context.host, context.now);
             let tunnel = self.tunnels.entry(connection.id()).or_default();
             tunnel.group_turn = tunnel.group_turn.wrapping_add(1);
+            tunnel.pair_turn = tunnel.pair_turn.wrapping_add(1);
         }
         scope.touch(connection);
     }

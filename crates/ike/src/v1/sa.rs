@@ -137,6 +137,8 @@ pub(super) struct Established {
     pub(super) wants_rekey: bool,
     /// Another one is in use; this one goes then if that still holds.
     pub(super) superseded_at: Option<Instant>,
+    /// Another one is in use, but the peer began this one and may have Child SAs on it: it stays as long as the peer answers.
+    pub(super) spare: bool,
     pub(super) keepalive_at: Option<Instant>,
     pub(super) probe: Option<Probe>,
     /// Sequence number of our next R-U-THERE.
@@ -203,6 +205,16 @@ impl Answered {
 
     pub(super) fn is_for(&self, digest: &[u8; 32]) -> bool {
         self.digest == *digest
+    }
+}
+
+impl Established {
+    /// Another one, made at the same time, is used.
+    pub(super) fn lose(&mut self, begun_by: Role, now: Instant) {
+        match begun_by {
+            Role::Initiator => self.superseded_at = Some(now + super::OWN_GRACE),
+            Role::Responder => self.spare = true,
+        }
     }
 }
 
@@ -274,7 +286,7 @@ impl Sa {
     /// Whether it is in use and nothing was decided against it.
     pub(super) fn is_live(&self) -> bool {
         self.established()
-            .is_some_and(|established| established.superseded_at.is_none())
+            .is_some_and(|established| established.superseded_at.is_none() && !established.spare)
     }
 
     /// Whether we began it and it is not established yet.
@@ -316,7 +328,7 @@ impl Sa {
             Some(established) => {
                 let quick = established.quick.values().filter_map(Quick::next_timeout).min();
                 let liveness = interval
-                    .filter(|_| self.features.dead_peer_detection && self.is_live())
+                    .filter(|_| self.features.dead_peer_detection && established.superseded_at.is_none())
                     .map(|interval| {
                         established
                             .probe

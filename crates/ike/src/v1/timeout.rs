@@ -139,7 +139,10 @@ impl Machine {
     /// Asks a silent peer whether it is there (RFC 3706). False if it is not.
     fn check_liveness(&mut self, scope: &mut Scope<'_>, sa: &mut Sa) -> bool {
         let now = scope.now;
-        if !sa.features.dead_peer_detection || !sa.is_live() {
+        let superseded = sa
+            .established()
+            .is_none_or(|established| established.superseded_at.is_some());
+        if !sa.features.dead_peer_detection || superseded {
             return true;
         }
         let Ok(connection) = scope.connection_of(sa) else {

@@ -46,6 +46,8 @@ pub(super) struct Tunnel {
     pub(super) children: Vec<Child>,
     /// Which group of the configuration the next quick mode uses: the next one after a refusal.
     pub(super) group_turn: usize,
+    /// Which pair comes first when Child SAs are missing: another one after a refusal.
+    pub(super) pair_turn: usize,
     /// Inbound SPIs whose delete is sent once more then: nothing confirms the first.
     pub(super) farewells: Vec<(Instant, u32)>,
 }

@@ -11,9 +11,9 @@ use crate::event::ChildId;
 use crate::nat::NatStatus;
 use crate::status::{ChildStatus, ConnectionStatus, DownReason};
 
-/// Quick modes that we have under way at once: strongSwan keeps the state of three exchanges, informational ones among
-/// them, and can no longer read what belongs to an older one.
-const MAX_ASKED: usize = 2;
+/// Quick modes that we have under way at once: strongSwan keeps the state of three exchanges, the peer's own and informational
+/// ones among them, and can no longer read what belongs to an older one.
+const MAX_ASKED: usize = 1;
 
 impl Machine {
     /// Sends what is missing under an SA that there is. True if phase 1 must begin.
@@ -56,8 +56,11 @@ impl Machine {
         scope: &mut Scope<'_>,
         live: crate::sa::SaId,
         id: VpnConnectionId,
-        wanted: Vec<Pair>,
+        mut wanted: Vec<Pair>,
     ) {
+        let turn = self.tunnels.entry(id).or_default().pair_turn;
+        let first = turn.checked_rem(wanted.len()).unwrap_or(0);
+        wanted.rotate_left(first);
         let mut asked: Vec<Pair> = self
             .sas_of(id)
             .iter()
