@@ -30,13 +30,13 @@ const PEERS: &[Peer] = &[Peer {
     packages: "strongswan-charon,strongswan-swanctl,libcharon-extra-plugins,libstrongswan-standard-plugins",
 }];
 
-/// The task: installs what is missing and runs the cases, deliberate mismatches first, whose names contain one of
+/// The task: installs what is missing and runs the cases, deliberate mismatches and printed configurations first, whose names contain one of
 /// `filters`, or all.
 pub fn run(filters: &[String]) -> anyhow::Result<()> {
     packages::require_root("making networks")?;
     packages::ensure(Set::Test)?;
     // The matrix last: its count is the end of the output.
-    let outcomes = ["mismatches", "matrix"].map(|program| {
+    let outcomes = ["mismatches", "peer_config", "matrix"].map(|program| {
         let fixed = [
             "test",
             "--quiet",

@@ -35,6 +35,24 @@ impl Libreswan {
     /// # Errors
     /// When libreswan is missing, or the daemon does not come up or refuses the connection.
     pub fn start(node: &Node, connection: &SwanConnection) -> Result<Self> {
+        let secrets = format!(
+            "{} {} : PSK \"{}\"\n",
+            connection.local_id,
+            connection.remote_id,
+            connection.psk.reveal()
+        );
+        let configuration = format!(
+            "config setup\n    ikev1-policy=accept\n{}",
+            definition(connection)?
+        );
+        Self::start_files(node, &configuration, &secrets)
+    }
+
+    /// Starts it in `node` with the text of an `ipsec.conf`, whose connection is `gw`, and of an `ipsec.secrets`.
+    ///
+    /// # Errors
+    /// As [`Libreswan::start`].
+    pub fn start_files(node: &Node, configuration: &str, secrets: &str) -> Result<Self> {
         crate::require()?;
         ensure!(
             program("pluto").exists(),
@@ -44,16 +62,8 @@ impl Libreswan {
         let directory = tempfile::Builder::new().prefix("istlab-pluto-").tempdir()?;
         let path = |file: &str| directory.path().join(file);
         fs::create_dir(path("nss"))?;
-        fs::write(path("ipsec.conf"), definition(connection)?)?;
-        fs::write(
-            path("ipsec.secrets"),
-            format!(
-                "{} {} : PSK \"{}\"\n",
-                connection.local_id,
-                connection.remote_id,
-                connection.psk.reveal()
-            ),
-        )?;
+        fs::write(path("ipsec.conf"), configuration)?;
+        fs::write(path("ipsec.secrets"), secrets)?;
         let made = isolated(Path::new(LIBRESWAN_ROOT).join("usr/bin/certutil"))
             .args(["-N", "--empty-password", "-d"])
             .arg(format!("sql:{}", path("nss").display()))
@@ -100,7 +110,7 @@ impl Libreswan {
             .arg(libreswan.path("pluto.ctl"))
             .arg("gw");
         libreswan.ask(add)?;
-        libreswan.until_logged(&["\"gw\": added IKEv"])?;
+        libreswan.until_logged(&["\"gw", "\": added IKEv"])?;
         libreswan.whack(&["--listen"])?;
         Ok(libreswan)
     }
@@ -223,9 +233,7 @@ fn definition(connection: &SwanConnection) -> Result<String> {
         .iter()
         .any(|text| text.split('-').any(|word| DhGroup::from_word(word).is_some()));
     Ok(format!(
-        "config setup
-    ikev1-policy=accept
-conn gw
+        "conn gw
     left={local}
     right={remote}
     leftid={local_id}

@@ -116,6 +116,31 @@ impl StrongSwan {
         Ok(())
     }
 
+    /// Replaces everything that it knows by what a `swanctl.conf` says, as an administrator does, and starts what that says is
+    /// to be started.
+    ///
+    /// # Errors
+    /// When `swanctl` or the daemon refuses the file.
+    pub fn load_file(&self, configuration: &str) -> Result<()> {
+        let file = self.path("swanctl.conf");
+        fs::write(&file, configuration)?;
+        let output = Command::new("swanctl")
+            .args(["--load-all", "--clear", "--noprompt", "--uri"])
+            .arg(format!("unix://{}", self.socket().display()))
+            .arg("--file")
+            .arg(&file)
+            .output()
+            .context("running swanctl")?;
+        let said = |text: &[u8]| String::from_utf8_lossy(text).into_owned();
+        ensure!(
+            output.status.success(),
+            "swanctl refuses\n{configuration}\n{}{}",
+            said(&output.stdout),
+            said(&output.stderr)
+        );
+        Ok(())
+    }
+
     /// Brings the connection up as initiator and waits until it is.
     ///
     /// # Errors

@@ -19,8 +19,9 @@ const AT_ONCE: usize = 4;
 
 /// What the command line asks for.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Request {
-    list: bool,
+pub struct Request {
+    /// The names are to be listed, and nothing is to be run.
+    pub list: bool,
     ignored_only: bool,
     exact: bool,
     names: Vec<String>,
@@ -41,7 +42,7 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
     let disabled = table::disabled(&cases)?;
     let chosen: Vec<Case> = cases
         .into_iter()
-        .filter(|case| !request.ignored_only && request.wants(&case.name))
+        .filter(|case| request.wants(&case.name))
         .collect();
     if request.list {
         for case in &chosen {
@@ -73,7 +74,8 @@ pub fn complain(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-fn say(text: &str) {
+/// Writes a line of the account.
+pub fn say(text: &str) {
     let _ = writeln!(io::stdout(), "{text}");
 }
 
@@ -126,7 +128,8 @@ fn run_one(case: &Case, reason: Option<&String>) -> Verdict {
     }
 }
 
-fn parse(arguments: &[String]) -> Result<Request> {
+/// Reads the command line.
+pub fn parse(arguments: &[String]) -> Result<Request> {
     let mut request = Request::default();
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
@@ -152,7 +155,8 @@ fn parse(arguments: &[String]) -> Result<Request> {
 }
 
 impl Request {
-    fn wants(&self, name: &str) -> bool {
+    /// Whether the case of that name is asked for.
+    pub fn wants(&self, name: &str) -> bool {
         let matches = |pattern: &String| {
             if self.exact {
                 name == pattern
@@ -160,6 +164,8 @@ impl Request {
                 name.contains(pattern.as_str())
             }
         };
-        (self.names.is_empty() || self.names.iter().any(matches)) && !self.skipped.iter().any(matches)
+        !self.ignored_only
+            && (self.names.is_empty() || self.names.iter().any(matches))
+            && !self.skipped.iter().any(matches)
     }
 }

@@ -12,6 +12,7 @@
 mod certificates;
 mod harness;
 mod mismatch;
+mod peer_config;
 mod scenario;
 mod setup;
 mod table;
@@ -25,26 +26,24 @@ const TUNNELD: &str = "tunneld";
 
 /// The test program.
 pub fn main() -> ExitCode {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    let outcome = match arguments.split_first() {
-        Some((first, rest)) if first == TUNNELD => tunneld::run(rest),
-        _ => harness::run(&arguments),
-    };
-    match outcome {
-        Ok(code) => code,
-        Err(error) => {
-            harness::complain(&format!("{error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    start(harness::run)
 }
 
 /// The test program of the deliberate mismatches.
 pub fn mismatches() -> ExitCode {
+    start(mismatch::run)
+}
+
+/// The test program of the configurations for peers.
+pub fn peer_config() -> ExitCode {
+    start(peer_config::run)
+}
+
+fn start(run: impl FnOnce(&[String]) -> anyhow::Result<ExitCode>) -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let outcome = match arguments.split_first() {
         Some((first, rest)) if first == TUNNELD => tunneld::run(rest),
-        _ => mismatch::run(&arguments),
+        _ => run(&arguments),
     };
     match outcome {
         Ok(code) => code,

@@ -1,6 +1,5 @@
 //! Deliberate mismatches: each row changes one thing, and the doctor must name it.
 
-use std::io::{self, Write as _};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
@@ -13,6 +12,8 @@ use isthmus_netlab::patience::{eventually_within, stretched};
 use isthmus_netlab::strongswan::SwanCertificate;
 use isthmus_netlab::{Isthmus, Nat, Site, StrongSwan, SwanConnection, TwoSites, TwoSitesOptions};
 use isthmus_types::{Cidr, IkeVersion, Secret};
+
+use crate::harness::{self, say};
 
 const TABLE: &str = include_str!("../mismatches.txt");
 const KEY: &str = "one key for both, and for nobody else";
@@ -42,20 +43,20 @@ struct Surroundings {
 
 /// Runs the rows whose names contain one of `arguments`, all without any.
 pub fn run(arguments: &[String]) -> Result<ExitCode> {
-    let rows = rows()?;
-    let names: Vec<&String> = arguments.iter().filter(|name| !name.starts_with('-')).collect();
-    let chosen = rows
-        .iter()
-        .filter(|row| names.is_empty() || names.iter().any(|name| row.name.contains(name.as_str())));
-    if arguments.iter().any(|argument| argument == "--list") {
-        for row in &rows {
+    let request = harness::parse(arguments)?;
+    let chosen: Vec<Mismatch> = rows()?
+        .into_iter()
+        .filter(|row| request.wants(&row.name))
+        .collect();
+    if request.list {
+        for row in &chosen {
             say(&format!("{}: test", row.name));
         }
         return Ok(ExitCode::SUCCESS);
     }
     isthmus_netlab::require()?;
     let (mut passed, mut failed) = (0, 0);
-    for row in chosen {
+    for row in &chosen {
         let start = Instant::now();
         let outcome = one(row);
         let seconds = start.elapsed().as_secs_f64();
@@ -79,11 +80,6 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
-}
-
-fn say(text: &str) {
-    // Nobody is left to be told of a closed output.
-    let _ = writeln!(io::stdout(), "{text}");
 }
 
 fn rows() -> Result<Vec<Mismatch>> {

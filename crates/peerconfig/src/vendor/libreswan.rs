@@ -9,7 +9,7 @@ use crate::view::{View, plain, ranges};
 const DEVICE: &str = "libreswan";
 
 pub(crate) fn render(view: &View) -> String {
-    let ike = Worded::of(&view.ike, ike_word);
+    let ike = Worded::of(&view.ike, |suite| ike_word(suite, view.version));
     let esp = Worded::of(&view.esp, |suite| esp_word(suite, view.version));
     let pfs = view.esp.iter().any(|suite| suite.pfs.is_some());
     let mut text = format!("# /etc/ipsec.d/{}.conf\n", view.name);
@@ -17,7 +17,7 @@ pub(crate) fn render(view: &View) -> String {
     text.push_str(&esp.comment("#", DEVICE, "ESP"));
     text.push_str(&format!(
         "conn {name}
-    keyexchange={version}
+    ikev2={version}
     authby=secret
     left={local}
     leftid={local_id}
@@ -41,8 +41,8 @@ pub(crate) fn render(view: &View) -> String {
 ",
         name = view.name,
         version = match view.version {
-            IkeVersion::V1 => "ikev1",
-            IkeVersion::V2 => "ikev2",
+            IkeVersion::V1 => "no",
+            IkeVersion::V2 => "insist",
         },
         local = view.local_address.as_deref().unwrap_or("%defaultroute"),
         local_id = identity(&view.local_id),
@@ -57,12 +57,17 @@ pub(crate) fn render(view: &View) -> String {
         esp_lifetime = view.esp_lifetime,
         dpd_delay = view.dpd_delay,
         dpd_timeout = view.dpd_timeout,
-        key = view.quoted_key(),
+        key = secret(view.key()),
     ));
     text
 }
 
-fn ike_word(suite: &IkeSuite) -> Option<String> {
+/// In IKEv1 it protects messages with CBC alone, and has elliptic curves for the IKE SA but not for Child SAs. It has group 2 in
+/// neither.
+fn ike_word(suite: &IkeSuite, version: IkeVersion) -> Option<String> {
+    if version == IkeVersion::V1 && suite.encryption.is_aead() {
+        return None;
+    }
     let cipher = cipher(suite.encryption)?;
     let suits = suite
         .integrity
@@ -76,10 +81,16 @@ fn esp_word(suite: &EspSuite, version: IkeVersion) -> Option<String> {
         Some(integrity) => format!("-{}", hash(integrity)),
         None => "-null".to_owned(),
     };
-    let group = match (suite.pfs, version) {
-        (Some(pfs), _) => format!("-{}", group(pfs)),
-        (None, IkeVersion::V1 | IkeVersion::V2) => String::new(),
-    };
+    if suite.pfs == Some(DhGroup::Modp1024) {
+        return None;
+    }
+    let modular = suite.pfs.is_none_or(|pfs| group_number(pfs) < 19);
+    if version == IkeVersion::V1 && (!modular || suite.encryption == Encryption::ChaCha20Poly1305) {
+        return None;
+    }
+    let group = suite
+        .pfs
+        .map_or_else(String::new, |pfs| format!("-{}", group(pfs)));
     suite
         .additional
         .is_none()
@@ -127,5 +138,29 @@ fn identity(identity: &IkeIdentity) -> String {
         IkeIdentity::DistinguishedName(_) => format!("\"{text}\""),
         IkeIdentity::Fqdn(_) => format!("@{text}"),
         IkeIdentity::KeyId(_) => format!("@#0x{text}"),
+    }
+}
+
+/// Nothing is escaped between quotes: a key with both kinds of them is written as its bytes.
+fn secret(key: &str) -> String {
+    if !key.contains(['"', '\n']) {
+        format!("\"{key}\"")
+    } else if !key.contains(['\'', '\n']) {
+        format!("'{key}'")
+    } else {
+        let digits: String = key.bytes().map(|byte| format!("{byte:02x}")).collect();
+        format!("0x{digits}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_quoted_with_what_it_does_not_have() {
+        assert_eq!(secret("a\\b"), "\"a\\b\"");
+        assert_eq!(secret("a\"b"), "'a\"b'");
+        assert_eq!(secret("\"'"), "0x2227");
     }
 }
