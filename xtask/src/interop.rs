@@ -30,8 +30,8 @@ const PEERS: &[Peer] = &[Peer {
     packages: "strongswan-charon,strongswan-swanctl,libcharon-extra-plugins,libstrongswan-standard-plugins",
 }];
 
-/// The task: installs what is missing and runs the cases, deliberate mismatches and printed configurations first, whose names contain one of
-/// `filters`, or all.
+/// The task: installs what is missing and runs the cases whose names contain one of `filters`, or all: deliberate
+/// mismatches and printed configurations first, then the matrix.
 pub fn run(filters: &[String]) -> anyhow::Result<()> {
     packages::require_root("making networks")?;
     packages::ensure(Set::Test)?;
