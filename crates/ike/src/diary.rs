@@ -88,15 +88,12 @@ impl Diary {
             known.last_at.get_or_insert(now);
         }
         for kind in std::mem::take(&mut self.fresh) {
-            let again = self
-                .events
-                .iter_mut()
-                .rev()
-                .take(LOOK_BACK)
-                .find(|event| event.kind == kind);
-            if let Some(event) = again {
+            let recent = self.events.len().saturating_sub(LOOK_BACK)..self.events.len();
+            let again = recent.rev().find(|place| self.events[*place].kind == kind);
+            if let Some(mut event) = again.and_then(|place| self.events.remove(place)) {
                 event.at = now;
                 event.times = event.times.saturating_add(1);
+                self.events.push_back(event);
                 continue;
             }
             host.note(Note {
@@ -223,6 +220,27 @@ mod tests {
         assert_eq!(diary.leading(), Some(&silence(3)));
         diary.disprove(|kind| matches!(kind, FindingKind::NoAnswer { .. }));
         assert_eq!(diary.leading(), Some(&key()));
+    }
+
+    #[test]
+    fn what_goes_on_and_on_stands_once_and_last() {
+        let (mut diary, mut host, now) = (Diary::default(), host(), start());
+        let id = VpnConnectionId::from(isthmus_types::ResourceBits::from_random(1));
+        let deleted = |spi| EventKind::ChildDeleted {
+            by: crate::finding::End::Peers,
+            spi,
+        };
+        for (after, spi) in [(0, 1), (1, 2), (2, 1), (3, 2), (4, 1)] {
+            diary.note(deleted(spi));
+            diary.stamp(id, &mut host, now + Duration::from_secs(after));
+        }
+        let events: Vec<_> = diary
+            .events()
+            .into_iter()
+            .map(|event| (event.kind, event.times, event.at - now))
+            .collect();
+        let seconds = Duration::from_secs;
+        assert_eq!(events, [(deleted(2), 2, seconds(3)), (deleted(1), 3, seconds(4))]);
     }
 
     #[test]

@@ -2,8 +2,12 @@
 
 use isthmus_types::{AdditionalKeyExchange, DhGroup, Encryption, EspProposal, IkeProposal, Integrity, Prf};
 
-/// Most combinations of one connection: automatic negotiation has many.
-const MAX_SUITES: usize = 512;
+/// Most combinations of one connection.
+const MAX_SUITES: usize = 8192;
+/// With more combinations than this, as of automatic negotiation, the best known ones stand for all: one in common is enough.
+const MANY_SUITES: usize = 16;
+/// How many stand for all.
+const FEW_SUITES: usize = 8;
 
 /// One combination for the IKE SA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +98,14 @@ pub(crate) fn ike_suites(proposals: &[IkeProposal]) -> Vec<IkeSuite> {
         }
     }
     suites.truncate(MAX_SUITES);
-    suites
+    few(suites, |suite| {
+        let hash = suite
+            .integrity
+            .is_none_or(|integrity| same_hash(integrity, suite.prf));
+        let prf = matches!(suite.prf, Prf::HmacSha2_256 | Prf::HmacSha2_512);
+        let group = matches!(suite.dh, DhGroup::Ecp256 | DhGroup::Modp2048);
+        is_common(suite.encryption, suite.integrity) && hash && prf && group
+    })
 }
 
 pub(crate) fn esp_suites(proposals: &[EspProposal]) -> Vec<EspSuite> {
@@ -119,7 +130,33 @@ pub(crate) fn esp_suites(proposals: &[EspProposal]) -> Vec<EspSuite> {
         }
     }
     suites.truncate(MAX_SUITES);
-    suites
+    few(suites, |suite| {
+        let group = matches!(suite.pfs, None | Some(DhGroup::Ecp256 | DhGroup::Modp2048));
+        is_common(suite.encryption, suite.integrity) && group
+    })
+}
+
+/// All of them, or of many a few that every device has.
+fn few<S: Copy>(suites: Vec<S>, is_known: impl Fn(&S) -> bool) -> Vec<S> {
+    if suites.len() <= MANY_SUITES {
+        return suites;
+    }
+    let known: Vec<S> = suites.iter().filter(|suite| is_known(suite)).copied().collect();
+    let mut few = if known.is_empty() { suites } else { known };
+    few.truncate(FEW_SUITES);
+    few
+}
+
+/// Whether every device of the last years has it, and it is not obsolete.
+const fn is_common(encryption: Encryption, integrity: Option<Integrity>) -> bool {
+    matches!(
+        (encryption, integrity),
+        (Encryption::Aes128Gcm16 | Encryption::Aes256Gcm16, None)
+            | (
+                Encryption::Aes128Cbc | Encryption::Aes256Cbc,
+                Some(Integrity::HmacSha2_256_128 | Integrity::HmacSha2_512_256)
+            )
+    )
 }
 
 fn ciphers(encryption: &[Encryption], integrity: &[Integrity]) -> Vec<(Encryption, Option<Integrity>)> {
@@ -237,5 +274,38 @@ pub(crate) const fn family(encryption: Encryption) -> Family {
         Encryption::Aes128Gcm16 | Encryption::Aes192Gcm16 | Encryption::Aes256Gcm16 => Family::Gcm(16),
         Encryption::ChaCha20Poly1305 => Family::ChaCha20,
         Encryption::TripleDes => Family::TripleDes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_combinations_a_few_that_every_device_has_are_told() {
+        let everything = IkeProposal {
+            encryption: Encryption::ALL.to_vec(),
+            integrity: Integrity::ALL.to_vec(),
+            prf: Prf::ALL.to_vec(),
+            dh: DhGroup::ALL.to_vec(),
+            additional: Vec::new(),
+        };
+        let suites = ike_suites(&[everything]);
+        assert!((1..=FEW_SUITES).contains(&suites.len()), "{}", suites.len());
+        for suite in suites {
+            assert!(!matches!(suite.dh, DhGroup::Modp1024 | DhGroup::Modp1536));
+            assert!(!matches!(suite.prf, Prf::HmacMd5 | Prf::HmacSha1));
+        }
+    }
+
+    #[test]
+    fn what_was_chosen_is_told_whole() {
+        let chosen = EspProposal {
+            encryption: vec![Encryption::TripleDes],
+            integrity: vec![Integrity::HmacMd5_96],
+            pfs: vec![DhGroup::Modp1024],
+            additional: Vec::new(),
+        };
+        assert_eq!(esp_suites(&[chosen]).len(), 1);
     }
 }

@@ -24,7 +24,7 @@ use crate::diary;
 use crate::event::{ChildId, Event, Transmit};
 use crate::evidence;
 use crate::exchange::{ike_sa_init, request, timeout};
-use crate::finding::{EventKind, Finding, FindingKind, Note};
+use crate::finding::{End, EventKind, Finding, FindingKind, Note};
 use crate::host::{Context, Host};
 use crate::sa::{IkeSa, Phase, SaId, State};
 use crate::status::{ChildStatus, ConnectionState, ConnectionStatus};
@@ -479,6 +479,7 @@ impl Endpoint {
                             established.bury(context, id, Duration::ZERO);
                         }
                         established.phase = Phase::Closing;
+                        context.note(EventKind::IkeDeleted { by: End::Ours });
                         request::pump_or_die(context, sa, established);
                     }
                     // The peer may have accepted already: the answer decides, and is then taken back.

@@ -5,6 +5,7 @@ mod anywhere;
 mod certificate;
 mod collisions;
 mod configuration;
+mod doctor;
 mod establish;
 mod faults;
 mod forward_secrecy;
