@@ -285,6 +285,9 @@ fn on_notify(machine: &mut Machine, scope: &mut Scope<'_>, sa: &mut Sa, notify: 
                     .is_some_and(|probe| notify.data == probe.sequence.to_be_bytes())
             {
                 established.probe = None;
+                if established.is_kept_spare() {
+                    machine.use_spare(scope, sa);
+                }
             }
         }
         NotifyType::INITIAL_CONTACT => machine.forget_older(scope, sa),

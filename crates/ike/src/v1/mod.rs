@@ -50,7 +50,7 @@ const PEER_FIRST: Duration = Duration::from_secs(2);
 /// How long an SA that we replaced stays.
 const OWN_GRACE: Duration = Duration::from_secs(5);
 /// How long one stays that the peer should remove: its message may have been lost.
-const PEERS_GRACE: Duration = Duration::from_secs(20);
+const PEERS_GRACE: Duration = Duration::from_secs(10);
 /// Shortest lifetime of phase 1 that a peer can impose.
 const MIN_IKE_LIFETIME: Duration = Duration::from_secs(60);
 
@@ -307,7 +307,7 @@ impl Machine {
             expire_at: now + lifetime,
             wants_rekey: false,
             superseded_at: None,
-            spare: false,
+            spare_since: None,
             keepalive_at: sa.keepalive_after(now),
             probe: None,
             sequence: rand::Rng::next_u32(&mut context.host.rng) >> 1,
@@ -335,6 +335,7 @@ impl Machine {
         for id in self.sas_of(connection) {
             self.with_sa(scope, id, |_, _, other| {
                 let other_role = other.role;
+                let unanswered = other.is_unanswered();
                 match &mut other.state {
                     State::Established(established) if replaces.contains(&id) => {
                         let at = match own_role {
@@ -345,7 +346,7 @@ impl Machine {
                         established.superseded_at = earlier.or(Some(at));
                     }
                     State::Established(established)
-                        if established.superseded_at.is_none() && !established.spare =>
+                        if established.superseded_at.is_none() && established.spare_since.is_none() =>
                     {
                         let Some(own) = sa.established_mut() else {
                             return;
@@ -356,14 +357,36 @@ impl Machine {
                             own.lose(own_role, now);
                         }
                     }
-                    // Nobody but us takes it for more than an attempt.
-                    State::SaSent(_) | State::KeSent(_) => other.state = State::Dead,
+                    // The peer knows nothing of it. Others go on, so that nothing half done is left at the peer.
+                    State::SaSent(_) if unanswered => other.state = State::Dead,
                     State::AggressiveAnswered(_)
                     | State::Dead
                     | State::Established(_)
                     | State::IdSent(_)
                     | State::KeAnswered(_)
-                    | State::SaAnswered(_) => {}
+                    | State::KeSent(_)
+                    | State::SaAnswered(_)
+                    | State::SaSent(_) => {}
+                }
+            });
+        }
+    }
+
+    /// The peer keeps a spare, so it keeps what is on it: ours goes instead.
+    fn use_spare(&mut self, scope: &mut Scope<'_>, sa: &mut Sa) {
+        let now = scope.now;
+        let Some(connection) = sa.connection else {
+            return;
+        };
+        if let Some(established) = sa.established_mut() {
+            established.spare_since = None;
+        }
+        for id in self.sas_of(connection) {
+            self.with_sa(scope, id, |_, _, other| {
+                if other.role == Role::Initiator
+                    && let Some(established) = other.established_mut()
+                {
+                    established.superseded_at.get_or_insert(now);
                 }
             });
         }
@@ -407,7 +430,7 @@ impl Machine {
                 self.with_sa(scope, id, |_, _, sa| {
                     if let Some(established) = sa.established_mut() {
                         established.superseded_at = None;
-                        established.spare = false;
+                        established.spare_since = None;
                     }
                 });
             }

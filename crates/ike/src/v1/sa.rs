@@ -20,6 +20,8 @@ use crate::sa::SaId;
 
 /// How often an answer is given again because its request came again.
 const ANSWERS: u8 = 8;
+/// When a spare is looked at: a peer that follows our rules has removed it before.
+const SPARE_CHECK: Duration = Duration::from_secs(7);
 /// How often a peer is told in clear that its proof is wrong.
 const TELLINGS: u8 = 3;
 
@@ -137,8 +139,8 @@ pub(super) struct Established {
     pub(super) wants_rekey: bool,
     /// Another one is in use; this one goes then if that still holds.
     pub(super) superseded_at: Option<Instant>,
-    /// Another one is in use, but the peer began this one and may have Child SAs on it: it stays as long as the peer answers.
-    pub(super) spare: bool,
+    /// Since when another one is in use although the peer, which began this one, may have Child SAs on it.
+    pub(super) spare_since: Option<Instant>,
     pub(super) keepalive_at: Option<Instant>,
     pub(super) probe: Option<Probe>,
     /// Sequence number of our next R-U-THERE.
@@ -209,11 +211,27 @@ impl Answered {
 }
 
 impl Established {
+    /// When a peer without a sign is asked whether it is there; for a spare when a peer that follows our rules has removed
+    /// it.
+    pub(super) fn probe_at(&self, interval: Duration) -> Instant {
+        let silent = self.last_heard + interval;
+        self.spare_since
+            .map(|since| since + SPARE_CHECK)
+            .filter(|check| self.last_heard < *check)
+            .map_or(silent, |check| check.min(silent))
+    }
+
+    /// Whether it is a spare that the peer has kept.
+    pub(super) fn is_kept_spare(&self) -> bool {
+        self.spare_since
+            .is_some_and(|since| self.last_heard >= since + SPARE_CHECK)
+    }
+
     /// Another one, made at the same time, is used.
     pub(super) fn lose(&mut self, begun_by: Role, now: Instant) {
         match begun_by {
             Role::Initiator => self.superseded_at = Some(now + super::OWN_GRACE),
-            Role::Responder => self.spare = true,
+            Role::Responder => self.spare_since = Some(now),
         }
     }
 }
@@ -285,8 +303,16 @@ impl Sa {
 
     /// Whether it is in use and nothing was decided against it.
     pub(super) fn is_live(&self) -> bool {
-        self.established()
-            .is_some_and(|established| established.superseded_at.is_none() && !established.spare)
+        self.established().is_some_and(|established| {
+            established.superseded_at.is_none() && established.spare_since.is_none()
+        })
+    }
+
+    /// Whether our first message was sent again without an answer.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.request
+            .as_ref()
+            .is_some_and(|request| request.retransmission.tries() > 1)
     }
 
     /// Whether we began it and it is not established yet.
@@ -333,7 +359,7 @@ impl Sa {
                         established
                             .probe
                             .as_ref()
-                            .map_or(established.last_heard + interval, |probe| probe.again_at)
+                            .map_or_else(|| established.probe_at(interval), |probe| probe.again_at)
                     });
                 let rekey = established
                     .rekey_at

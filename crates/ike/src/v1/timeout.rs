@@ -154,7 +154,7 @@ impl Machine {
         let Some(established) = sa.established_mut() else {
             return true;
         };
-        if established.last_heard + interval > now {
+        if established.probe_at(interval) > now {
             established.probe = None;
             return true;
         }
@@ -255,6 +255,10 @@ fn no_answer(scope: &mut Scope<'_>, sa: &Sa, tries: u32) {
     let Ok(connection) = scope.connection_of(sa) else {
         return;
     };
+    if connection.in_contact {
+        // Another negotiation succeeded meanwhile.
+        return;
+    }
     let refused = connection
         .diary
         .leading()
