@@ -20,8 +20,9 @@ use crate::sa::SaId;
 
 /// How often an answer is given again because its request came again.
 const ANSWERS: u8 = 8;
-/// When a spare is looked at: a peer that follows our rules has removed it before.
-const SPARE_CHECK: Duration = Duration::from_secs(7);
+/// When a spare is looked at: a peer that follows our rules has removed it before, and so has strongSwan, ten seconds after it
+/// moved its Child SAs to the other one.
+const SPARE_CHECK: Duration = Duration::from_secs(13);
 /// How often a peer is told in clear that its proof is wrong.
 const TELLINGS: u8 = 3;
 
