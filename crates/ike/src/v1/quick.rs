@@ -37,6 +37,9 @@ const REMEMBER: Duration = Duration::from_secs(60);
 const MAX_ANSWERED: usize = 128;
 /// How long we wait before we send on an SA whose responder set the commit bit.
 const COMMIT_AT_MOST: Duration = Duration::from_secs(3);
+/// How long we go on with the SA that is replaced, unless the peer sends on the new one before: its responder may install that
+/// only when it has read our third message.
+const HANDOVER: Duration = Duration::from_millis(500);
 /// For how long an answer waits for the third message.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
 /// Shortest lifetime that a peer can impose.
@@ -549,7 +552,11 @@ fn on_second(
         (None, _) => None,
     };
     chosen.lifetimes.seconds = shortest(chosen.lifetimes.seconds, &parts.notifies);
-    let committed = datagram.header.flags.contains(IsakmpFlags::COMMIT);
+    let wait = if datagram.header.flags.contains(IsakmpFlags::COMMIT) {
+        Some(COMMIT_AT_MOST)
+    } else {
+        (!asked.replaces.is_empty()).then_some(HANDOVER)
+    };
     let nonces = Nonces {
         initiator: &asked.nonce,
         responder: nonce_responder,
@@ -564,11 +571,7 @@ fn on_second(
         begun_by: Role::Initiator,
         lifetimes: chosen.lifetimes,
         replaces: asked.replaces.clone(),
-        outbound_use: if committed {
-            OutboundUse::Wait
-        } else {
-            OutboundUse::Now
-        },
+        outbound_use: wait.map_or(OutboundUse::Now, |_| OutboundUse::Wait),
     };
     let hash = {
         let established = sa
@@ -590,13 +593,13 @@ fn on_second(
         Content::of(&[Payload::Hash(hash)]),
     );
     scope.host.send(&path, message.clone());
-    if !committed {
+    if wait.is_none() {
         machine.make_ready(scope, sa.connection, child);
     }
     Ok(Quick::Done {
         last: Some(Answered::new(datagram.digest, message)),
         until: now + REMEMBER,
-        commit: committed.then(|| (child, now + COMMIT_AT_MOST)),
+        commit: wait.map(|wait| (child, now + wait)),
     })
 }
 

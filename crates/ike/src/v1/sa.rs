@@ -20,9 +20,11 @@ use crate::sa::SaId;
 
 /// How often an answer is given again because its request came again.
 const ANSWERS: u8 = 8;
-/// When a spare is looked at: a peer that follows our rules has removed it before, and so has strongSwan, ten seconds after it
-/// moved its Child SAs to the other one.
-const SPARE_CHECK: Duration = Duration::from_secs(13);
+/// How long our SA stays that was made at the same time as the peer's and is not used. strongSwan may move its Child SAs to
+/// it and then removes its own after ten seconds: so ours must not go before.
+const CROSSED_GRACE: Duration = Duration::from_secs(13);
+/// When a spare is looked at: a peer that follows our rules has removed it before.
+const SPARE_CHECK: Duration = Duration::from_secs(16);
 /// How often a peer is told in clear that its proof is wrong.
 const TELLINGS: u8 = 3;
 
@@ -231,7 +233,7 @@ impl Established {
     /// Another one, made at the same time, is used.
     pub(super) fn lose(&mut self, begun_by: Role, now: Instant) {
         match begun_by {
-            Role::Initiator => self.superseded_at = Some(now + super::OWN_GRACE),
+            Role::Initiator => self.superseded_at = Some(now + CROSSED_GRACE),
             Role::Responder => self.spare_since = Some(now),
         }
     }
