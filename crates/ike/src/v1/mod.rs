@@ -246,7 +246,7 @@ impl Machine {
         self.sas_of(connection)
             .into_iter()
             .filter_map(|id| self.sas.get(&id))
-            .filter(|sa| sa.is_live())
+            .filter(|sa| sa.is_good())
             .max_by_key(|sa| sa.established().map(|established| established.established_at))
             .map(|sa| sa.id)
     }
@@ -308,6 +308,7 @@ impl Machine {
             wants_rekey: false,
             superseded_at: None,
             spare_since: None,
+            crossed: false,
             keepalive_at: sa.keepalive_after(now),
             probe: None,
             sequence: rand::Rng::next_u32(&mut context.host.rng) >> 1,
@@ -344,6 +345,7 @@ impl Machine {
                         };
                         let earlier = established.superseded_at.filter(|earlier| *earlier < at);
                         established.superseded_at = earlier.or(Some(at));
+                        established.crossed = false;
                     }
                     State::Established(established)
                         if established.superseded_at.is_none() && established.spare_since.is_none() =>

@@ -144,6 +144,8 @@ pub(super) struct Established {
     pub(super) superseded_at: Option<Instant>,
     /// Since when another one is in use although the peer, which began this one, may have Child SAs on it.
     pub(super) spare_since: Option<Instant>,
+    /// Made at the same time as the one that is in use.
+    pub(super) crossed: bool,
     pub(super) keepalive_at: Option<Instant>,
     pub(super) probe: Option<Probe>,
     /// Sequence number of our next R-U-THERE.
@@ -232,6 +234,7 @@ impl Established {
 
     /// Another one, made at the same time, is used.
     pub(super) fn lose(&mut self, begun_by: Role, now: Instant) {
+        self.crossed = true;
         match begun_by {
             Role::Initiator => self.superseded_at = Some(now + CROSSED_GRACE),
             Role::Responder => self.spare_since = Some(now),
@@ -309,6 +312,13 @@ impl Sa {
         self.established().is_some_and(|established| {
             established.superseded_at.is_none() && established.spare_since.is_none()
         })
+    }
+
+    /// Whether it is good to send with: also one that goes soon because it was made at the same time as another, as the peer
+    /// may hold to the newest.
+    pub(super) fn is_good(&self) -> bool {
+        self.established()
+            .is_some_and(|established| established.superseded_at.is_none() || established.crossed)
     }
 
     /// Whether our first message was sent again without an answer.
