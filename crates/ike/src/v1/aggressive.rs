@@ -27,7 +27,6 @@ pub(super) fn first(
     scope: &mut Scope<'_>,
     sa: &mut Sa,
     config: &ConnectionConfig,
-    _offer: SaPayload,
     patience: Duration,
 ) -> Result<(), Fault> {
     let group = config

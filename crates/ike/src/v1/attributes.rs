@@ -16,6 +16,9 @@ const AUTH_PRE_SHARED_KEY: u32 = 1;
 /// Most transforms of one message: their numbers are bytes.
 const MAX_OFFERED: usize = 200;
 
+/// Most transforms of a first message, so that it fits into one packet.
+const MAX_OFFERED_AT_ONCE: usize = 32;
+
 /// Attribute types of phase 1.
 mod phase_1 {
     pub(super) const ENCRYPTION: u16 = 1;
@@ -82,8 +85,27 @@ pub(super) struct Chosen<S> {
     pub(super) lifetimes: Lifetimes,
 }
 
-/// What we offer for phase 1.
+/// What we offer for phase 1, in as many parts as it takes: many peers read no long lists.
+pub(super) fn offers_ike(proposals: &[IkeProposal], seconds: u32) -> Vec<SaPayload> {
+    let transforms = ike_transforms(proposals, seconds);
+    transforms.chunks(MAX_OFFERED_AT_ONCE).map(ike_payload).collect()
+}
+
+/// All that we can offer for phase 1.
 pub(super) fn offer_ike(proposals: &[IkeProposal], seconds: u32) -> SaPayload {
+    ike_payload(&ike_transforms(proposals, seconds))
+}
+
+fn ike_payload(transforms: &[(u8, Vec<Attribute>)]) -> SaPayload {
+    SaPayload::ipsec(vec![Proposal {
+        number: 1,
+        protocol: ProtocolId::ISAKMP,
+        spi: Vec::new(),
+        transforms: numbered(transforms.to_vec()),
+    }])
+}
+
+fn ike_transforms(proposals: &[IkeProposal], seconds: u32) -> Vec<(u8, Vec<Attribute>)> {
     let mut transforms = Vec::new();
     for proposal in proposals {
         for (encryption, integrity) in pairs(&proposal.encryption, &proposal.integrity) {
@@ -104,12 +126,7 @@ pub(super) fn offer_ike(proposals: &[IkeProposal], seconds: u32) -> SaPayload {
             }
         }
     }
-    SaPayload::ipsec(vec![Proposal {
-        number: 1,
-        protocol: ProtocolId::ISAKMP,
-        spi: Vec::new(),
-        transforms: numbered(transforms),
-    }])
+    transforms
 }
 
 /// What we offer for phase 2: everything that takes `group`.
@@ -499,6 +516,33 @@ mod tests {
             chosen.answer.transforms,
             [offered.proposals[0].transforms[7].clone()]
         );
+    }
+
+    #[test]
+    fn a_long_offer_is_made_in_parts() {
+        let proposals = [IkeProposal {
+            encryption: vec![
+                Encryption::Aes256Cbc,
+                Encryption::Aes192Cbc,
+                Encryption::Aes128Cbc,
+                Encryption::TripleDes,
+            ],
+            integrity: Integrity::ALL.to_vec(),
+            dh: DhGroup::ALL.to_vec(),
+            ..ike().remove(0)
+        }];
+        let offers = offers_ike(&proposals, 3600);
+        let count: usize = offers
+            .iter()
+            .map(|offer| offer.proposals[0].transforms.len())
+            .sum();
+        assert_eq!(count, 4 * Integrity::ALL.len() * DhGroup::ALL.len());
+        assert!(
+            offers
+                .iter()
+                .all(|offer| offer.proposals[0].transforms.len() <= MAX_OFFERED_AT_ONCE)
+        );
+        assert!(offers_ike(&[], 3600).is_empty());
     }
 
     #[test]

@@ -121,6 +121,13 @@ pub(super) fn on_message(
         {
             let parts = read(datagram.header, datagram.bytes)?;
             hint(scope, sa, &parts);
+            let refused = parts
+                .notifies
+                .iter()
+                .any(|notify| notify.notify_type == NotifyType::NO_PROPOSAL_CHOSEN);
+            if refused && matches!(&sa.state, State::SaSent(sent) if sent.aggressive.is_none()) {
+                machine.offer_more(scope, sa);
+            }
         }
         State::AggressiveAnswered(_)
         | State::Dead

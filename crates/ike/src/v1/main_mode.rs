@@ -11,7 +11,7 @@ use isthmus_wire::isakmp::{
     ExchangeType, Identification, NotifyPayload, NotifyType, Payload, ProtocolId, SaPayload, encode_message,
 };
 
-use super::attributes::{self, describe_ike, offer_ike, pick_ike};
+use super::attributes::{self, describe_ike, offers_ike, pick_ike};
 use super::fault::Fault;
 use super::keys::{Keys, Proven};
 use super::message::{Content, Parts, decrypt, encrypt, read};
@@ -61,6 +61,7 @@ pub(super) fn start(
     id: VpnConnectionId,
     replaces: Vec<crate::sa::SaId>,
     in_use: Option<Path>,
+    offer_turn: usize,
 ) -> Result<Sa, Fault> {
     let connection = scope
         .connections
@@ -69,15 +70,12 @@ pub(super) fn start(
     let address = connection
         .peer_address
         .ok_or(IkeError::Internal("the peer has no address"))?;
-    let offer = offer_ike(
+    let offers = offers_ike(
         &connection.config.ike_proposals,
         connection.config.ike_lifetime_seconds,
     );
-    let usable = offer
-        .proposals
-        .iter()
-        .any(|proposal| !proposal.transforms.is_empty());
-    if !usable {
+    let turn = offer_turn.checked_rem(offers.len()).unwrap_or(0);
+    let Some(offer) = offers.into_iter().nth(turn) else {
         return Err(Fault::Found(
             NotifyType::NO_PROPOSAL_CHOSEN,
             Box::new(FindingKind::Other {
@@ -87,7 +85,7 @@ pub(super) fn start(
                     .into(),
             }),
         ));
-    }
+    };
     let patience = connection.patience();
     let (local_port, remote) = in_use.map_or((IKE_PORT, SocketAddr::new(address, IKE_PORT)), |path| {
         (path.local_port, path.remote)
@@ -122,7 +120,7 @@ pub(super) fn start(
         told: 0,
     };
     if aggressive {
-        super::aggressive::first(scope, &mut sa, &config, offer, patience)?;
+        super::aggressive::first(scope, &mut sa, &config, patience)?;
         return Ok(sa);
     }
     let mut sa_body = Vec::new();

@@ -162,7 +162,8 @@ impl Machine {
             .live_of(id)
             .and_then(|id| self.sas.get(&id))
             .map(|sa| sa.path);
-        match main_mode::start(scope, id, replaces, in_use) {
+        let turn = self.tunnels.get(&id).map_or(0, |tunnel| tunnel.offer_turn);
+        match main_mode::start(scope, id, replaces, in_use, turn) {
             Ok(sa) => self.put(scope, sa),
             Err(fault) => {
                 if let Some(connection) = scope.connections.get_mut(&id) {
@@ -403,6 +404,25 @@ impl Machine {
             && initiator
         {
             connection.ike_pause.after_failure(context.host, context.now);
+        }
+    }
+
+    /// The peer takes nothing of this part of our offer: the next part follows at once, or after the last one a pause.
+    fn offer_more(&mut self, scope: &mut Scope<'_>, sa: &mut Sa) {
+        let Ok(connection) = scope.connection_of(sa) else {
+            return;
+        };
+        let config = &connection.config;
+        let parts = attributes::offers_ike(&config.ike_proposals, config.ike_lifetime_seconds).len();
+        if parts < 2 {
+            return;
+        }
+        let tunnel = self.tunnels.entry(connection.id()).or_default();
+        tunnel.offer_turn = (tunnel.offer_turn + 1) % parts;
+        if tunnel.offer_turn == 0 {
+            self.fail_attempt(scope, sa);
+        } else {
+            sa.state = State::Dead;
         }
     }
 

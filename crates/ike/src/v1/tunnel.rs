@@ -48,6 +48,8 @@ pub(super) struct Tunnel {
     pub(super) group_turn: usize,
     /// Which pair comes first when Child SAs are missing: another one after a refusal.
     pub(super) pair_turn: usize,
+    /// Which part of the offer the next phase 1 makes: the next one after a refusal.
+    pub(super) offer_turn: usize,
     /// Inbound SPIs whose delete is sent once more then: nothing confirms the first.
     pub(super) farewells: Vec<(Instant, u32)>,
 }

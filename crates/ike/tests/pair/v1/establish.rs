@@ -333,3 +333,35 @@ fn each_pair_of_ranges_has_a_child_of_its_own() {
         assert_eq!(pair.peer(Side::Right).children.len(), wanted);
     }
 }
+
+/// More combinations than fit into one message: they are offered in parts.
+#[test]
+fn a_peer_with_one_entry_of_a_long_list_is_found() {
+    let mut pair = pair_with(14, Link::clean(), |side, config| {
+        let proposal = &mut config.ike_proposals[0];
+        match side {
+            Side::Left => {
+                proposal.encryption = vec![
+                    Encryption::Aes256Cbc,
+                    Encryption::Aes192Cbc,
+                    Encryption::Aes128Cbc,
+                    Encryption::TripleDes,
+                ];
+                proposal.integrity = Integrity::ALL.to_vec();
+                proposal.dh = DhGroup::ALL.to_vec();
+            }
+            Side::Right => {
+                proposal.encryption = vec![Encryption::TripleDes];
+                proposal.integrity = vec![Integrity::HmacSha1_96];
+                proposal.dh = vec![DhGroup::Modp1536];
+                config.establish = EstablishMode::PeerOnly;
+            }
+        }
+    });
+    assert!(
+        pair.run_until(Duration::from_secs(5), Pair::is_settled),
+        "{:?}",
+        pair.discord()
+    );
+    assert_eq!(detail(&pair, Side::Left), "");
+}
