@@ -107,6 +107,12 @@ impl Stage {
         self.isthmus
             .wait_until_up()
             .with_context(|| self.peer.log_tail())?;
+        if self.case.role == Role::Respond && self.case.version == IkeVersion::V1 {
+            // Phase 1 is replaced by messages that look like a beginning.
+            self.sites
+                .internet
+                .nft("table inet beginnings {}\ndelete table inet beginnings")?;
+        }
         let family = self.case.inner;
         for near in &self.ours.hosts {
             for far in &self.theirs.hosts {
