@@ -201,7 +201,7 @@ pub struct NewOutboundSa {
     pub sa: OutboundSa,
     /// What it may carry.
     pub selectors: Selectors,
-    /// Where its packets go; see [`native`] for those without UDP.
+    /// Where its packets go; its port is 0 for those without UDP.
     pub remote: SocketAddr,
     /// How they are wrapped.
     pub wrapping: Wrapping,
