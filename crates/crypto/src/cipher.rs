@@ -11,7 +11,7 @@ mod mac;
 mod short_tag;
 
 use aws_lc_rs::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
-use isthmus_types::Encryption;
+use isthmus_types::Cipher;
 use zeroize::Zeroize;
 
 pub use crate::cipher::bare::BareCbc;
@@ -308,21 +308,13 @@ const fn extended_header(header: &[u8; 8], high: [u8; 4]) -> [u8; 12] {
 
 impl AeadKey {
     fn new(suite: CipherSuite, keys: &KeyMaterial) -> Result<Self, SuiteError> {
-        let algorithm = match suite.encryption() {
-            Encryption::Aes128Gcm16 => &aead::AES_128_GCM,
-            Encryption::Aes192Gcm16 => &aead::AES_192_GCM,
-            Encryption::Aes256Gcm16 => &aead::AES_256_GCM,
-            Encryption::ChaCha20Poly1305 => &aead::CHACHA20_POLY1305,
-            Encryption::Aes128Gcm8
-            | Encryption::Aes192Gcm8
-            | Encryption::Aes256Gcm8
-            | Encryption::Aes128Gcm12
-            | Encryption::Aes192Gcm12
-            | Encryption::Aes256Gcm12
-            | Encryption::Aes128Cbc
-            | Encryption::Aes192Cbc
-            | Encryption::Aes256Cbc
-            | Encryption::TripleDes => {
+        let encryption = suite.encryption();
+        let algorithm = match (encryption.cipher(), encryption.key_bits()) {
+            (Cipher::AesGcm { icv_len: 16 }, Some(128)) => &aead::AES_128_GCM,
+            (Cipher::AesGcm { icv_len: 16 }, Some(192)) => &aead::AES_192_GCM,
+            (Cipher::AesGcm { icv_len: 16 }, _) => &aead::AES_256_GCM,
+            (Cipher::ChaCha20Poly1305, _) => &aead::CHACHA20_POLY1305,
+            (Cipher::AesGcm { .. } | Cipher::AesCbc | Cipher::TripleDesCbc, _) => {
                 return Err(SuiteError::Backend);
             }
         };

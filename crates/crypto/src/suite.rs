@@ -1,6 +1,6 @@
 //! What an agreed pair of cipher and integrity algorithm needs: lengths, and the keys themselves.
 
-use isthmus_types::{Encryption, Integrity};
+use isthmus_types::{Cipher, Encryption, Integrity};
 use zeroize::Zeroizing;
 
 /// The cipher of an IKE or Child SA with the integrity algorithm that it needs, if any.
@@ -67,16 +67,17 @@ impl CipherSuite {
     /// Bytes of keying material that the cipher takes, with the 4-byte salt of an AEAD (RFC 4106 section 8.1,
     /// RFC 7634 section 2).
     pub const fn encryption_key_len(self) -> usize {
-        match self.encryption {
-            Encryption::Aes128Cbc => 16,
-            Encryption::Aes128Gcm8 | Encryption::Aes128Gcm12 | Encryption::Aes128Gcm16 => 16 + SALT_LEN,
-            Encryption::Aes192Cbc | Encryption::TripleDes => 24,
-            Encryption::Aes192Gcm8 | Encryption::Aes192Gcm12 | Encryption::Aes192Gcm16 => 24 + SALT_LEN,
-            Encryption::Aes256Cbc => 32,
-            Encryption::Aes256Gcm8
-            | Encryption::Aes256Gcm12
-            | Encryption::Aes256Gcm16
-            | Encryption::ChaCha20Poly1305 => 32 + SALT_LEN,
+        let key = match self.encryption.key_bits() {
+            Some(bits) => bits as usize / 8,
+            None => match self.encryption.cipher() {
+                Cipher::TripleDesCbc => 24,
+                Cipher::AesCbc | Cipher::AesGcm { .. } | Cipher::ChaCha20Poly1305 => 32,
+            },
+        };
+        if self.encryption.is_aead() {
+            key + SALT_LEN
+        } else {
+            key
         }
     }
 
@@ -94,54 +95,25 @@ impl CipherSuite {
 
     /// Bytes of the initialisation vector that stands before the ciphertext.
     pub const fn iv_len(self) -> usize {
-        match self.encryption {
-            Encryption::Aes128Gcm8
-            | Encryption::Aes192Gcm8
-            | Encryption::Aes256Gcm8
-            | Encryption::Aes128Gcm12
-            | Encryption::Aes192Gcm12
-            | Encryption::Aes256Gcm12
-            | Encryption::Aes128Gcm16
-            | Encryption::Aes192Gcm16
-            | Encryption::Aes256Gcm16
-            | Encryption::ChaCha20Poly1305
-            | Encryption::TripleDes => 8,
-            Encryption::Aes128Cbc | Encryption::Aes192Cbc | Encryption::Aes256Cbc => 16,
-        }
+        self.encryption.iv_len()
     }
 
     /// Bytes of the integrity check value that stands after the ciphertext.
     pub const fn icv_len(self) -> usize {
         match self.integrity {
-            Some(Integrity::HmacMd5_96 | Integrity::HmacSha1_96) => 12,
+            Some(integrity) => integrity.icv_len(),
             None => self.encryption.aead_icv_len(),
-            Some(Integrity::HmacSha2_256_128) => 16,
-            Some(Integrity::HmacSha2_384_192) => 24,
-            Some(Integrity::HmacSha2_512_256) => 32,
         }
     }
 
     /// The ciphertext's length is a multiple of this; one for an AEAD.
     pub const fn block_len(self) -> usize {
-        match self.encryption {
-            Encryption::Aes128Gcm8
-            | Encryption::Aes192Gcm8
-            | Encryption::Aes256Gcm8
-            | Encryption::Aes128Gcm12
-            | Encryption::Aes192Gcm12
-            | Encryption::Aes256Gcm12
-            | Encryption::Aes128Gcm16
-            | Encryption::Aes192Gcm16
-            | Encryption::Aes256Gcm16
-            | Encryption::ChaCha20Poly1305 => 1,
-            Encryption::TripleDes => 8,
-            Encryption::Aes128Cbc | Encryption::Aes192Cbc | Encryption::Aes256Cbc => 16,
-        }
+        self.encryption.block_len()
     }
 
     /// The length of an ESP packet's ciphertext is a multiple of this (RFC 4303 section 2.4).
     pub const fn esp_alignment(self) -> usize {
-        if self.block_len() < 4 { 4 } else { self.block_len() }
+        self.encryption.esp_alignment()
     }
 }
 

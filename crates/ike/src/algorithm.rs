@@ -1,7 +1,7 @@
 //! Algorithms by name and by IANA number, and what was agreed on.
 
 use isthmus_crypto::suite::CipherSuite;
-use isthmus_types::{AdditionalKeyExchange, DhGroup, Encryption, Integrity, Prf};
+use isthmus_types::{AdditionalKeyExchange, Cipher, DhGroup, Encryption, Integrity, Prf};
 use isthmus_wire::ike::{Transform, TransformId, TransformType};
 
 /// What an IKE SA agreed on.
@@ -108,23 +108,15 @@ impl std::fmt::Display for EspSuite {
 }
 
 pub(crate) fn encryption_transform(encryption: Encryption) -> Transform {
-    let (id, bits) = match encryption {
-        Encryption::TripleDes => (TransformId::ENCR_3DES, None),
-        Encryption::Aes128Cbc => (TransformId::ENCR_AES_CBC, Some(128)),
-        Encryption::Aes192Cbc => (TransformId::ENCR_AES_CBC, Some(192)),
-        Encryption::Aes256Cbc => (TransformId::ENCR_AES_CBC, Some(256)),
-        Encryption::Aes128Gcm8 => (TransformId::ENCR_AES_GCM_8, Some(128)),
-        Encryption::Aes192Gcm8 => (TransformId::ENCR_AES_GCM_8, Some(192)),
-        Encryption::Aes256Gcm8 => (TransformId::ENCR_AES_GCM_8, Some(256)),
-        Encryption::Aes128Gcm12 => (TransformId::ENCR_AES_GCM_12, Some(128)),
-        Encryption::Aes192Gcm12 => (TransformId::ENCR_AES_GCM_12, Some(192)),
-        Encryption::Aes256Gcm12 => (TransformId::ENCR_AES_GCM_12, Some(256)),
-        Encryption::Aes128Gcm16 => (TransformId::ENCR_AES_GCM_16, Some(128)),
-        Encryption::Aes192Gcm16 => (TransformId::ENCR_AES_GCM_16, Some(192)),
-        Encryption::Aes256Gcm16 => (TransformId::ENCR_AES_GCM_16, Some(256)),
-        Encryption::ChaCha20Poly1305 => (TransformId::ENCR_CHACHA20_POLY1305, None),
+    let id = match encryption.cipher() {
+        Cipher::TripleDesCbc => TransformId::ENCR_3DES,
+        Cipher::AesCbc => TransformId::ENCR_AES_CBC,
+        Cipher::AesGcm { icv_len: 8 } => TransformId::ENCR_AES_GCM_8,
+        Cipher::AesGcm { icv_len: 12 } => TransformId::ENCR_AES_GCM_12,
+        Cipher::AesGcm { .. } => TransformId::ENCR_AES_GCM_16,
+        Cipher::ChaCha20Poly1305 => TransformId::ENCR_CHACHA20_POLY1305,
     };
-    match bits {
+    match encryption.key_bits() {
         Some(bits) => Transform::with_key_length(id, bits),
         None => Transform::new(TransformType::ENCR, id),
     }
@@ -150,31 +142,8 @@ pub(crate) const fn prf_id(prf: Prf) -> TransformId {
     }
 }
 
-/// The PRF that is made of the same hash function. IKEv1 negotiates the hash alone.
-pub(crate) const fn prf_of_hash(integrity: Integrity) -> Prf {
-    match integrity {
-        Integrity::HmacMd5_96 => Prf::HmacMd5,
-        Integrity::HmacSha1_96 => Prf::HmacSha1,
-        Integrity::HmacSha2_256_128 => Prf::HmacSha2_256,
-        Integrity::HmacSha2_384_192 => Prf::HmacSha2_384,
-        Integrity::HmacSha2_512_256 => Prf::HmacSha2_512,
-    }
-}
-
 pub(crate) const fn group_id(group: DhGroup) -> TransformId {
-    TransformId(match group {
-        DhGroup::Modp1024 => 2,
-        DhGroup::Modp1536 => 5,
-        DhGroup::Modp2048 => 14,
-        DhGroup::Modp3072 => 15,
-        DhGroup::Modp4096 => 16,
-        DhGroup::Modp6144 => 17,
-        DhGroup::Modp8192 => 18,
-        DhGroup::Ecp256 => 19,
-        DhGroup::Ecp384 => 20,
-        DhGroup::Ecp521 => 21,
-        DhGroup::X25519 => 31,
-    })
+    TransformId(group.number())
 }
 
 pub(crate) const fn additional_id(method: AdditionalKeyExchange) -> TransformId {

@@ -79,35 +79,15 @@ pub fn inner_mtu(proposal: &EspProposal, outer: u16) -> u16 {
         .encryption
         .iter()
         .map(|cipher| {
-            // Initialisation vector and the unit that padding fills up to.
-            let (vector, unit) = match cipher {
-                Encryption::TripleDes => (8, 8),
-                Encryption::Aes128Cbc | Encryption::Aes192Cbc | Encryption::Aes256Cbc => (16, 16),
-                Encryption::Aes128Gcm8
-                | Encryption::Aes192Gcm8
-                | Encryption::Aes256Gcm8
-                | Encryption::Aes128Gcm12
-                | Encryption::Aes192Gcm12
-                | Encryption::Aes256Gcm12
-                | Encryption::Aes128Gcm16
-                | Encryption::Aes192Gcm16
-                | Encryption::Aes256Gcm16
-                | Encryption::ChaCha20Poly1305 => (8, 4),
-            };
             let check_value = proposal
                 .integrity
                 .iter()
-                .map(|integrity| match integrity {
-                    Integrity::HmacMd5_96 | Integrity::HmacSha1_96 => 12,
-                    Integrity::HmacSha2_256_128 => 16,
-                    Integrity::HmacSha2_384_192 => 24,
-                    Integrity::HmacSha2_512_256 => 32,
-                })
+                .map(|integrity| integrity.icv_len())
                 .max()
-                .unwrap_or(cipher.aead_icv_len() as u16);
+                .unwrap_or(cipher.aead_icv_len());
             let (ip_and_udp, spi_and_sequence, trailer) = (28, 8, 2);
-            let room = outer - ip_and_udp - spi_and_sequence - vector - check_value;
-            room / unit * unit - trailer
+            let room = usize::from(outer) - ip_and_udp - spi_and_sequence - cipher.iv_len() - check_value;
+            (room - room % cipher.esp_alignment() - trailer) as u16
         })
         .min()
         .unwrap_or(outer)

@@ -2,7 +2,7 @@
 
 use isthmus_model::{IkePolicy, IpsecPolicy};
 use isthmus_ops::PolicyGroup;
-use isthmus_types::{DhGroup, Encryption, EspProposal, IkeProposal, Integrity, Prf};
+use isthmus_types::{DhGroup, Encryption, EspProposal, IkeProposal, Integrity};
 
 const AEADS: [Encryption; 3] = [
     Encryption::Aes256Gcm16,
@@ -42,7 +42,7 @@ pub fn auto_ike(weak: bool) -> Vec<IkeProposal> {
     let integrity = joined(&HASHES, &WEAK_HASHES, weak);
     vec![IkeProposal {
         encryption: joined(&CIPHERS, &WEAK_CIPHERS, weak),
-        prf: integrity.iter().copied().map(prf_of).collect(),
+        prf: integrity.iter().copied().map(Integrity::prf).collect(),
         integrity,
         dh: joined(&GROUPS, &WEAK_GROUPS, weak),
         additional: Vec::new(),
@@ -70,7 +70,7 @@ pub fn auto_esp(weak: bool) -> Vec<EspProposal> {
 /// What a policy allows: one proposal for its AEADs, one for its other ciphers, in the order of the policy.
 pub(crate) fn of_ike_policy(policy: &IkePolicy) -> Vec<IkeProposal> {
     let dh = known(&policy.dh);
-    let prf: Vec<_> = policy.integrity.iter().copied().map(prf_of).collect();
+    let prf: Vec<_> = policy.integrity.iter().copied().map(Integrity::prf).collect();
     split(&policy.encryption)
         .into_iter()
         .map(|(encryption, aead)| IkeProposal {
@@ -123,14 +123,4 @@ fn known(groups: &[PolicyGroup]) -> Vec<DhGroup> {
 fn joined<T: Copy>(strong: &[T], obsolete: &[T], weak: bool) -> Vec<T> {
     let obsolete = if weak { obsolete } else { &[] };
     strong.iter().chain(obsolete).copied().collect()
-}
-
-const fn prf_of(integrity: Integrity) -> Prf {
-    match integrity {
-        Integrity::HmacMd5_96 => Prf::HmacMd5,
-        Integrity::HmacSha1_96 => Prf::HmacSha1,
-        Integrity::HmacSha2_256_128 => Prf::HmacSha2_256,
-        Integrity::HmacSha2_384_192 => Prf::HmacSha2_384,
-        Integrity::HmacSha2_512_256 => Prf::HmacSha2_512,
-    }
 }

@@ -3,11 +3,11 @@
 use isthmus_types::{Encryption, EspProposal, Integrity};
 
 /// Largest packet of the links between gateways, bytes.
-const LINK: u16 = 1500;
+const LINK: usize = 1500;
 /// Outer IPv4 header, UDP header, and SPI with sequence number (RFC 3948, RFC 4303 section 2).
-const OUTER: u16 = 20 + 8 + 8;
+const OUTER: usize = 20 + 8 + 8;
 /// Pad length and next header at the end of the ciphertext (RFC 4303 section 2).
-const TRAILER: u16 = 2;
+const TRAILER: usize = 2;
 
 /// Largest packet that fits one of the proposals, bytes. Without any, that of an AEAD.
 ///
@@ -30,28 +30,12 @@ pub(crate) fn largest_inner_packet<'a>(proposals: impl Iterator<Item = &'a EspPr
 }
 
 const fn inner_packet(cipher: Encryption, hash: Option<Integrity>) -> u16 {
-    let (vector, block) = match cipher {
-        Encryption::TripleDes => (8, 8),
-        Encryption::Aes128Cbc | Encryption::Aes192Cbc | Encryption::Aes256Cbc => (16, 16),
-        Encryption::Aes128Gcm8
-        | Encryption::Aes192Gcm8
-        | Encryption::Aes256Gcm8
-        | Encryption::Aes128Gcm12
-        | Encryption::Aes192Gcm12
-        | Encryption::Aes256Gcm12
-        | Encryption::Aes128Gcm16
-        | Encryption::Aes192Gcm16
-        | Encryption::Aes256Gcm16
-        | Encryption::ChaCha20Poly1305 => (8, 4),
-    };
     let check = match hash {
-        Some(Integrity::HmacMd5_96 | Integrity::HmacSha1_96) => 12,
-        None => cipher.aead_icv_len() as u16,
-        Some(Integrity::HmacSha2_256_128) => 16,
-        Some(Integrity::HmacSha2_384_192) => 24,
-        Some(Integrity::HmacSha2_512_256) => 32,
+        None => cipher.aead_icv_len(),
+        Some(hash) => hash.icv_len(),
     };
-    (LINK - OUTER - vector - check) / block * block - TRAILER
+    let room = LINK - OUTER - cipher.iv_len() - check;
+    (room - room % cipher.esp_alignment() - TRAILER) as u16
 }
 
 #[cfg(test)]

@@ -137,31 +137,124 @@ algorithms! {
     }
 }
 
+/// A cipher without its key length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cipher {
+    /// Triple DES in CBC mode.
+    TripleDesCbc,
+    /// AES in CBC mode.
+    AesCbc,
+    /// AES in GCM mode.
+    AesGcm {
+        /// Bytes of the integrity check value.
+        icv_len: u8,
+    },
+    /// ChaCha20 with Poly1305.
+    ChaCha20Poly1305,
+}
+
 impl Encryption {
+    /// The cipher without its key length.
+    pub const fn cipher(self) -> Cipher {
+        match self {
+            Self::TripleDes => Cipher::TripleDesCbc,
+            Self::Aes128Cbc | Self::Aes192Cbc | Self::Aes256Cbc => Cipher::AesCbc,
+            Self::Aes128Gcm8 | Self::Aes192Gcm8 | Self::Aes256Gcm8 => Cipher::AesGcm { icv_len: 8 },
+            Self::Aes128Gcm12 | Self::Aes192Gcm12 | Self::Aes256Gcm12 => Cipher::AesGcm { icv_len: 12 },
+            Self::Aes128Gcm16 | Self::Aes192Gcm16 | Self::Aes256Gcm16 => Cipher::AesGcm { icv_len: 16 },
+            Self::ChaCha20Poly1305 => Cipher::ChaCha20Poly1305,
+        }
+    }
+
+    /// Bits of the key where the cipher takes keys of several lengths; none where it takes one only.
+    pub const fn key_bits(self) -> Option<u16> {
+        match self {
+            Self::Aes128Cbc | Self::Aes128Gcm8 | Self::Aes128Gcm12 | Self::Aes128Gcm16 => Some(128),
+            Self::Aes192Cbc | Self::Aes192Gcm8 | Self::Aes192Gcm12 | Self::Aes192Gcm16 => Some(192),
+            Self::Aes256Cbc | Self::Aes256Gcm8 | Self::Aes256Gcm12 | Self::Aes256Gcm16 => Some(256),
+            Self::TripleDes | Self::ChaCha20Poly1305 => None,
+        }
+    }
+
     /// Whether the cipher brings its own integrity protection.
     pub const fn is_aead(self) -> bool {
-        match self {
-            Self::Aes128Gcm8
-            | Self::Aes192Gcm8
-            | Self::Aes256Gcm8
-            | Self::Aes128Gcm12
-            | Self::Aes192Gcm12
-            | Self::Aes256Gcm12
-            | Self::Aes128Gcm16
-            | Self::Aes192Gcm16
-            | Self::Aes256Gcm16
-            | Self::ChaCha20Poly1305 => true,
-            Self::TripleDes | Self::Aes128Cbc | Self::Aes192Cbc | Self::Aes256Cbc => false,
+        match self.cipher() {
+            Cipher::AesGcm { .. } | Cipher::ChaCha20Poly1305 => true,
+            Cipher::TripleDesCbc | Cipher::AesCbc => false,
         }
     }
 
     /// Bytes of the integrity check value that the cipher itself makes: zero for one that is no AEAD.
     pub const fn aead_icv_len(self) -> usize {
+        match self.cipher() {
+            Cipher::TripleDesCbc | Cipher::AesCbc => 0,
+            Cipher::AesGcm { icv_len } => icv_len as usize,
+            Cipher::ChaCha20Poly1305 => 16,
+        }
+    }
+
+    /// Bytes of the initialisation vector that stands before the ciphertext (RFC 2451, 3602, 4106, 7634).
+    pub const fn iv_len(self) -> usize {
+        match self.cipher() {
+            Cipher::TripleDesCbc | Cipher::AesGcm { .. } | Cipher::ChaCha20Poly1305 => 8,
+            Cipher::AesCbc => 16,
+        }
+    }
+
+    /// The ciphertext's length is a multiple of this; one for an AEAD.
+    pub const fn block_len(self) -> usize {
+        match self.cipher() {
+            Cipher::AesGcm { .. } | Cipher::ChaCha20Poly1305 => 1,
+            Cipher::TripleDesCbc => 8,
+            Cipher::AesCbc => 16,
+        }
+    }
+
+    /// The length of an ESP packet's ciphertext is a multiple of this (RFC 4303 section 2.4).
+    pub const fn esp_alignment(self) -> usize {
+        if self.block_len() < 4 { 4 } else { self.block_len() }
+    }
+}
+
+impl Integrity {
+    /// Bytes of the integrity check value that stands after the ciphertext.
+    pub const fn icv_len(self) -> usize {
         match self {
-            Self::TripleDes | Self::Aes128Cbc | Self::Aes192Cbc | Self::Aes256Cbc => 0,
-            Self::Aes128Gcm8 | Self::Aes192Gcm8 | Self::Aes256Gcm8 => 8,
-            Self::Aes128Gcm12 | Self::Aes192Gcm12 | Self::Aes256Gcm12 => 12,
-            Self::Aes128Gcm16 | Self::Aes192Gcm16 | Self::Aes256Gcm16 | Self::ChaCha20Poly1305 => 16,
+            Self::HmacMd5_96 | Self::HmacSha1_96 => 12,
+            Self::HmacSha2_256_128 => 16,
+            Self::HmacSha2_384_192 => 24,
+            Self::HmacSha2_512_256 => 32,
+        }
+    }
+
+    /// The PRF that is made of the same hash function. IKEv1 negotiates the hash alone, and many devices choose both with
+    /// one word.
+    pub const fn prf(self) -> Prf {
+        match self {
+            Self::HmacMd5_96 => Prf::HmacMd5,
+            Self::HmacSha1_96 => Prf::HmacSha1,
+            Self::HmacSha2_256_128 => Prf::HmacSha2_256,
+            Self::HmacSha2_384_192 => Prf::HmacSha2_384,
+            Self::HmacSha2_512_256 => Prf::HmacSha2_512,
+        }
+    }
+}
+
+impl DhGroup {
+    /// The number that the group is known by (IANA "Key Exchange Method").
+    pub const fn number(self) -> u16 {
+        match self {
+            Self::Modp1024 => 2,
+            Self::Modp1536 => 5,
+            Self::Modp2048 => 14,
+            Self::Modp3072 => 15,
+            Self::Modp4096 => 16,
+            Self::Modp6144 => 17,
+            Self::Modp8192 => 18,
+            Self::Ecp256 => 19,
+            Self::Ecp384 => 20,
+            Self::Ecp521 => 21,
+            Self::X25519 => 31,
         }
     }
 }

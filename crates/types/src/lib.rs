@@ -12,7 +12,7 @@ pub mod time;
 pub mod tunnel;
 
 pub use algorithm::{
-    AdditionalKeyExchange, DhGroup, Encryption, EspProposal, IkeProposal, IkeVersion, Integrity, Prf,
+    AdditionalKeyExchange, Cipher, DhGroup, Encryption, EspProposal, IkeProposal, IkeVersion, Integrity, Prf,
 };
 pub use cidr::{Cidr, CidrError};
 pub use counter::{Generation, Revision};

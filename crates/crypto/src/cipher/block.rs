@@ -7,7 +7,7 @@ use cbc::cipher::{
 };
 use cbc::{Decryptor, Encryptor};
 use des::TdesEde3;
-use isthmus_types::Encryption;
+use isthmus_types::{Cipher, Encryption};
 
 use crate::cipher::{OpenError, SealError};
 use crate::suite::SuiteError;
@@ -28,21 +28,12 @@ pub(super) enum BlockDecrypt {
 
 impl BlockEncrypt {
     pub(super) fn new(encryption: Encryption, key: &[u8]) -> Result<Self, SuiteError> {
-        Ok(match encryption {
-            Encryption::Aes128Cbc => Self::Aes128(keyed(key)?),
-            Encryption::Aes192Cbc => Self::Aes192(keyed(key)?),
-            Encryption::Aes256Cbc => Self::Aes256(keyed(key)?),
-            Encryption::TripleDes => Self::TripleDes(keyed(key)?),
-            Encryption::Aes128Gcm8
-            | Encryption::Aes192Gcm8
-            | Encryption::Aes256Gcm8
-            | Encryption::Aes128Gcm12
-            | Encryption::Aes192Gcm12
-            | Encryption::Aes256Gcm12
-            | Encryption::Aes128Gcm16
-            | Encryption::Aes192Gcm16
-            | Encryption::Aes256Gcm16
-            | Encryption::ChaCha20Poly1305 => return Err(SuiteError::IntegrityGiven),
+        Ok(match (encryption.cipher(), encryption.key_bits()) {
+            (Cipher::AesCbc, Some(128)) => Self::Aes128(keyed(key)?),
+            (Cipher::AesCbc, Some(192)) => Self::Aes192(keyed(key)?),
+            (Cipher::AesCbc, _) => Self::Aes256(keyed(key)?),
+            (Cipher::TripleDesCbc, _) => Self::TripleDes(keyed(key)?),
+            (Cipher::AesGcm { .. } | Cipher::ChaCha20Poly1305, _) => return Err(SuiteError::IntegrityGiven),
         })
     }
 
@@ -63,21 +54,12 @@ impl BlockEncrypt {
 
 impl BlockDecrypt {
     pub(super) fn new(encryption: Encryption, key: &[u8]) -> Result<Self, SuiteError> {
-        Ok(match encryption {
-            Encryption::Aes128Cbc => Self::Aes128(keyed(key)?),
-            Encryption::Aes192Cbc => Self::Aes192(keyed(key)?),
-            Encryption::Aes256Cbc => Self::Aes256(keyed(key)?),
-            Encryption::TripleDes => Self::TripleDes(keyed(key)?),
-            Encryption::Aes128Gcm8
-            | Encryption::Aes192Gcm8
-            | Encryption::Aes256Gcm8
-            | Encryption::Aes128Gcm12
-            | Encryption::Aes192Gcm12
-            | Encryption::Aes256Gcm12
-            | Encryption::Aes128Gcm16
-            | Encryption::Aes192Gcm16
-            | Encryption::Aes256Gcm16
-            | Encryption::ChaCha20Poly1305 => return Err(SuiteError::IntegrityGiven),
+        Ok(match (encryption.cipher(), encryption.key_bits()) {
+            (Cipher::AesCbc, Some(128)) => Self::Aes128(keyed(key)?),
+            (Cipher::AesCbc, Some(192)) => Self::Aes192(keyed(key)?),
+            (Cipher::AesCbc, _) => Self::Aes256(keyed(key)?),
+            (Cipher::TripleDesCbc, _) => Self::TripleDes(keyed(key)?),
+            (Cipher::AesGcm { .. } | Cipher::ChaCha20Poly1305, _) => return Err(SuiteError::IntegrityGiven),
         })
     }
 

@@ -5,7 +5,7 @@ use aes_gcm::aead::consts::{U8, U12};
 use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::aes::{Aes128, Aes192, Aes256};
 use aes_gcm::{AesGcm, KeyInit, Nonce, Tag, TagSize};
-use isthmus_types::Encryption;
+use isthmus_types::Cipher;
 use zeroize::Zeroize;
 
 use crate::cipher::{OpenError, SealError};
@@ -37,21 +37,17 @@ impl ShortTag {
             .encryption()
             .split_last_chunk::<SALT_LEN>()
             .ok_or(SuiteError::KeyLength)?;
-        let key = match suite.encryption() {
-            Encryption::Aes128Gcm8 => Key::Aes128Tag8(keyed(key)?),
-            Encryption::Aes192Gcm8 => Key::Aes192Tag8(keyed(key)?),
-            Encryption::Aes256Gcm8 => Key::Aes256Tag8(keyed(key)?),
-            Encryption::Aes128Gcm12 => Key::Aes128Tag12(keyed(key)?),
-            Encryption::Aes192Gcm12 => Key::Aes192Tag12(keyed(key)?),
-            Encryption::Aes256Gcm12 => Key::Aes256Tag12(keyed(key)?),
-            Encryption::Aes128Gcm16
-            | Encryption::Aes192Gcm16
-            | Encryption::Aes256Gcm16
-            | Encryption::ChaCha20Poly1305
-            | Encryption::Aes128Cbc
-            | Encryption::Aes192Cbc
-            | Encryption::Aes256Cbc
-            | Encryption::TripleDes => return Err(SuiteError::Backend),
+        let encryption = suite.encryption();
+        let key = match (encryption.cipher(), encryption.key_bits()) {
+            (Cipher::AesGcm { icv_len: 8 }, Some(128)) => Key::Aes128Tag8(keyed(key)?),
+            (Cipher::AesGcm { icv_len: 8 }, Some(192)) => Key::Aes192Tag8(keyed(key)?),
+            (Cipher::AesGcm { icv_len: 8 }, _) => Key::Aes256Tag8(keyed(key)?),
+            (Cipher::AesGcm { icv_len: 12 }, Some(128)) => Key::Aes128Tag12(keyed(key)?),
+            (Cipher::AesGcm { icv_len: 12 }, Some(192)) => Key::Aes192Tag12(keyed(key)?),
+            (Cipher::AesGcm { icv_len: 12 }, _) => Key::Aes256Tag12(keyed(key)?),
+            (Cipher::AesGcm { .. } | Cipher::ChaCha20Poly1305 | Cipher::AesCbc | Cipher::TripleDesCbc, _) => {
+                return Err(SuiteError::Backend);
+            }
         };
         Ok(Self { key, salt: *salt })
     }

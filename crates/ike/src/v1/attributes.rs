@@ -1,13 +1,11 @@
 //! Attributes and transforms of IKEv1 (RFC 2409 appendix A, RFC 2407 section 4.5), in terms of what IKEv2 negotiates with,
 //! so that both versions choose and explain alike.
 
-use isthmus_types::{DhGroup, Encryption, EspProposal, IkeProposal, Integrity};
+use isthmus_types::{Cipher, DhGroup, Encryption, EspProposal, IkeProposal, Integrity};
 use isthmus_wire::ike::{self, Transform as ChosenTransform, TransformId, TransformType};
 use isthmus_wire::isakmp::{Attribute, Proposal, ProtocolId, SaPayload, Transform};
 
-use crate::algorithm::{
-    EspSuite, IkeSuite, encryption_transform, group_id, integrity_id, prf_id, prf_of_hash,
-};
+use crate::algorithm::{EspSuite, IkeSuite, encryption_transform, group_id, integrity_id, prf_id};
 use crate::negotiate::{KeyExchange, choose_esp, choose_ike};
 
 /// KEY_IKE, the only transform of phase 1.
@@ -121,7 +119,7 @@ fn ike_transforms(proposals: &[IkeProposal], seconds: u32) -> Vec<(u8, Vec<Attri
                     Attribute::number(phase_1::LIFE_TYPE, 1),
                     Attribute::number(phase_1::LIFE_DURATION, seconds),
                 ];
-                attributes.extend(bits.map(|bits| Attribute::number(phase_1::KEY_LENGTH, bits)));
+                attributes.extend(bits.map(|bits| Attribute::number(phase_1::KEY_LENGTH, u32::from(bits))));
                 transforms.push((KEY_IKE, attributes));
             }
         }
@@ -170,7 +168,7 @@ pub(super) fn offer_esp(
             attributes.extend(integrity.map(|integrity| {
                 Attribute::number(phase_2::AUTHENTICATION, authentication_number(integrity))
             }));
-            attributes.extend(bits.map(|bits| Attribute::number(phase_2::KEY_LENGTH, bits)));
+            attributes.extend(bits.map(|bits| Attribute::number(phase_2::KEY_LENGTH, u32::from(bits))));
             transforms.push((id, attributes));
         }
         if !transforms.is_empty() {
@@ -236,7 +234,7 @@ pub(super) fn for_version_1(proposal: &IkeProposal) -> Option<IkeProposal> {
         prf: proposal
             .integrity
             .iter()
-            .map(|integrity| prf_of_hash(*integrity))
+            .map(|integrity| integrity.prf())
             .collect(),
         dh: proposal.dh.clone(),
         additional: Vec::new(),
@@ -299,7 +297,7 @@ fn converted_ike(offered: &SaPayload) -> (Vec<Place>, Vec<ike::Proposal>) {
         Some(vec![
             encryption_transform(encryption),
             ChosenTransform::new(TransformType::INTEG, integrity_id(integrity)),
-            ChosenTransform::new(TransformType::PRF, prf_id(prf_of_hash(integrity))),
+            ChosenTransform::new(TransformType::PRF, prf_id(integrity.prf())),
             ChosenTransform::new(TransformType::KE, TransformId(group)),
         ])
     })
@@ -420,42 +418,23 @@ fn pairs<'a>(
 }
 
 /// Number and key length attribute of a cipher in phase 1. Triple DES must not carry a length, AES must.
-const fn phase_1_cipher(encryption: Encryption) -> Option<(u32, Option<u32>)> {
-    match encryption {
-        Encryption::TripleDes => Some((5, None)),
-        Encryption::Aes128Cbc => Some((7, Some(128))),
-        Encryption::Aes192Cbc => Some((7, Some(192))),
-        Encryption::Aes256Cbc => Some((7, Some(256))),
-        Encryption::Aes128Gcm8
-        | Encryption::Aes192Gcm8
-        | Encryption::Aes256Gcm8
-        | Encryption::Aes128Gcm12
-        | Encryption::Aes192Gcm12
-        | Encryption::Aes256Gcm12
-        | Encryption::Aes128Gcm16
-        | Encryption::Aes192Gcm16
-        | Encryption::Aes256Gcm16
-        | Encryption::ChaCha20Poly1305 => None,
+const fn phase_1_cipher(encryption: Encryption) -> Option<(u32, Option<u16>)> {
+    match encryption.cipher() {
+        Cipher::TripleDesCbc => Some((5, encryption.key_bits())),
+        Cipher::AesCbc => Some((7, encryption.key_bits())),
+        Cipher::AesGcm { .. } | Cipher::ChaCha20Poly1305 => None,
     }
 }
 
 /// Transform id and key length attribute of a cipher in phase 2.
-const fn phase_2_cipher(encryption: Encryption) -> Option<(u8, Option<u32>)> {
-    match encryption {
-        Encryption::TripleDes => Some((3, None)),
-        Encryption::Aes128Cbc => Some((12, Some(128))),
-        Encryption::Aes192Cbc => Some((12, Some(192))),
-        Encryption::Aes256Cbc => Some((12, Some(256))),
-        Encryption::Aes128Gcm8 => Some((18, Some(128))),
-        Encryption::Aes192Gcm8 => Some((18, Some(192))),
-        Encryption::Aes256Gcm8 => Some((18, Some(256))),
-        Encryption::Aes128Gcm12 => Some((19, Some(128))),
-        Encryption::Aes192Gcm12 => Some((19, Some(192))),
-        Encryption::Aes256Gcm12 => Some((19, Some(256))),
-        Encryption::Aes128Gcm16 => Some((20, Some(128))),
-        Encryption::Aes192Gcm16 => Some((20, Some(192))),
-        Encryption::Aes256Gcm16 => Some((20, Some(256))),
-        Encryption::ChaCha20Poly1305 => None,
+const fn phase_2_cipher(encryption: Encryption) -> Option<(u8, Option<u16>)> {
+    match encryption.cipher() {
+        Cipher::TripleDesCbc => Some((3, encryption.key_bits())),
+        Cipher::AesCbc => Some((12, encryption.key_bits())),
+        Cipher::AesGcm { icv_len: 8 } => Some((18, encryption.key_bits())),
+        Cipher::AesGcm { icv_len: 12 } => Some((19, encryption.key_bits())),
+        Cipher::AesGcm { .. } => Some((20, encryption.key_bits())),
+        Cipher::ChaCha20Poly1305 => None,
     }
 }
 
