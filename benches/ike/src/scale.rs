@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use isthmus_hostplan::{EstablishMode, TunnelState};
 use isthmus_netlab::patience::eventually_within;
-use isthmus_netlab::{Isthmus, patience::holds};
+use isthmus_netlab::{Isthmus, patience::holds, resident};
 use serde::Serialize;
 
 use crate::gateway::Stage;
@@ -42,7 +42,7 @@ pub fn measure(tunnels: u16, idle: Duration) -> Result<Scale> {
         let report = isthmus.report()?;
         holds(report.gateways.len() == 1, || format!("{report:?}"))
     })?;
-    let empty = resident_kib(pid)?;
+    let empty = resident(pid)?;
     let plans = stage.plans(tunnels, IKE, ESP, EstablishMode::Bidirectional)?;
 
     let start = Instant::now();
@@ -57,7 +57,7 @@ pub fn measure(tunnels: u16, idle: Duration) -> Result<Scale> {
     let start = Instant::now();
     thread::sleep(idle);
     let idle_cpu_percent = 100.0 * (cpu_seconds(pid)? - busy) / start.elapsed().as_secs_f64();
-    let full = resident_kib(pid)?;
+    let full = resident(pid)?;
     ensure!(
         up(&isthmus)? == usize::from(tunnels),
         "a tunnel went down while nothing happened"
@@ -71,7 +71,7 @@ pub fn measure(tunnels: u16, idle: Duration) -> Result<Scale> {
     Ok(Scale {
         tunnels,
         settle_seconds,
-        idle_kib_per_tunnel: (full - empty) / f64::from(tunnels),
+        idle_kib_per_tunnel: full.saturating_sub(empty) as f64 / f64::from(tunnels),
         idle_cpu_percent,
     })
 }
@@ -83,15 +83,6 @@ fn up(isthmus: &Isthmus) -> Result<usize> {
         .iter()
         .filter(|connection| connection.state == TunnelState::Up)
         .count())
-}
-
-fn resident_kib(pid: u32) -> Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .context("no VmRSS")?;
-    Ok(line.trim().trim_end_matches(" kB").trim().parse()?)
 }
 
 /// Processor time of a process so far (proc(5): fields 14 and 15, in ticks of 1/100 s).

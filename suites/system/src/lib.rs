@@ -5,6 +5,7 @@
 
 mod outside;
 mod pair;
+pub mod stranger;
 mod system;
 
 pub use outside::{Outside, OutsideCount};

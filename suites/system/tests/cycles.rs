@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
-use isthmus_netlab::eventually;
+use isthmus_netlab::{eventually, resident};
 use isthmus_system::{Pair, System};
 
 const CYCLES: usize = 50;
@@ -113,13 +113,6 @@ fn holdings(system: &System) -> Result<Holdings> {
 fn memory(system: &System) -> Result<BTreeMap<&'static str, u64>> {
     ["server", "agent", "tunneld"]
         .into_iter()
-        .map(|process| {
-            let status = fs::read_to_string(format!("/proc/{}/status", system.pid(process)?))?;
-            let line = status
-                .lines()
-                .find_map(|line| line.strip_prefix("VmRSS:"))
-                .context("VmRSS")?;
-            Ok((process, line.trim().trim_end_matches(" kB").parse()?))
-        })
+        .map(|process| Ok((process, resident(system.pid(process)?.cast_unsigned())?)))
         .collect()
 }

@@ -1,6 +1,5 @@
 //! Strangers send as fast as this machine can, for half a minute.
 
-use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -8,18 +7,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use isthmus_hostplan::{ConnectionPlan, tunnel as plan};
-use isthmus_ike::{
-    ConnectionConfig, ConnectionState, DpdAction, Endpoint, EstablishMode, IKE_PORT, IkeIdentity, NAT_PORT,
-    PeerEndpoint,
-};
+use isthmus_ike::{ConnectionState, Endpoint, IKE_PORT, NAT_PORT};
 use isthmus_netlab::isthmus::{Program, connection_between};
-use isthmus_netlab::{Isthmus, Node, Ping, Site, TwoSites, TwoSitesOptions, eventually, proposal};
+use isthmus_netlab::{Isthmus, Node, Ping, Site, TwoSites, TwoSitesOptions, eventually, resident};
 use isthmus_system::System;
-use isthmus_types::{IkeVersion, ResourceBits, Secret, TunnelOptions, VpnConnectionId};
+use isthmus_system::stranger::{ESP, IKE, first_message, initiator};
+use isthmus_types::{ResourceBits, VpnConnectionId};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
-const IKE: &str = "aes128gcm16-prfsha256-x25519";
-const ESP: &str = "aes128gcm16";
 const KEY: &str = "a key that the strangers do not have";
 /// How long the strangers go on.
 const FLOOD: Duration = Duration::from_secs(30);
@@ -163,43 +158,6 @@ fn variety(random: &mut StdRng, victim: Ipv4Addr, replayed: Ipv4Addr) -> Result<
     Ok(datagrams)
 }
 
-/// A first message as a real initiator at `local` would send it.
-fn first_message(local: Ipv4Addr, victim: Ipv4Addr) -> Result<Vec<u8>> {
-    let now = Instant::now();
-    let mut endpoint = Endpoint::new(local.into(), [7; 32], now);
-    endpoint.upsert_connection(configuration(local, victim)?, now);
-    Ok(endpoint
-        .poll_transmit()
-        .context("an initiator sends at once")?
-        .payload)
-}
-
-fn configuration(local: Ipv4Addr, peer: Ipv4Addr) -> Result<ConnectionConfig> {
-    Ok(ConnectionConfig {
-        connection: VpnConnectionId(ResourceBits::from_random(1)),
-        name: "late".to_owned(),
-        admin_up: true,
-        reset_count: 0,
-        version: IkeVersion::V2,
-        peer: PeerEndpoint::Address(peer.into()),
-        local_identity: IkeIdentity::Address(local.into()),
-        peer_identity: IkeIdentity::Address(peer.into()),
-        psk: Secret::new(KEY.to_owned()),
-        establish: EstablishMode::Bidirectional,
-        ike_proposals: vec![proposal::ike(IKE)?],
-        esp_proposals: vec![proposal::esp(ESP)?],
-        local_cidrs: vec!["10.9.0.0/24".parse()?],
-        peer_cidrs: vec!["10.2.0.0/24".parse()?],
-        ike_lifetime_seconds: 28_800,
-        esp_lifetime_seconds: 3_600,
-        dpd_action: DpdAction::Restart,
-        dpd_interval_seconds: 10,
-        dpd_timeout_seconds: 30,
-        force_encapsulation: true,
-        options: TunnelOptions::default(),
-    })
-}
-
 /// A peer in the middle of the internet that speaks IKE only.
 struct LateComer {
     node: Node,
@@ -259,7 +217,7 @@ impl LateComer {
                 socket.set_nonblocking(true)?;
             }
             let mut endpoint = Endpoint::new(Self::ADDRESS.into(), rand::random(), start);
-            endpoint.upsert_connection(configuration(Self::ADDRESS, peer)?, start);
+            endpoint.upsert_connection(initiator(Self::ADDRESS, peer, KEY)?, start);
             let mut buffer = [0; 4096];
             eventually("the late comer to come up", || {
                 let now = Instant::now();
@@ -292,13 +250,4 @@ impl LateComer {
             Ok(start.elapsed())
         })?
     }
-}
-
-fn resident(pid: u32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .context("VmRSS")?;
-    Ok(line.trim().trim_end_matches(" kB").parse()?)
 }

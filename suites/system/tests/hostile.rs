@@ -1,17 +1,13 @@
 //! Datagrams from strangers at the gateways' public ports.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::time::{Duration, Instant};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use isthmus_ike::{ConnectionConfig, DpdAction, Endpoint, EstablishMode, IkeIdentity, PeerEndpoint};
-use isthmus_netlab::Ping;
+use isthmus_netlab::{Ping, resident};
+use isthmus_system::stranger::first_message;
 use isthmus_system::{Pair, System};
-use isthmus_types::{
-    DhGroup, Encryption, EspProposal, IkeProposal, IkeVersion, Prf, ResourceBits, Secret, TunnelOptions,
-    VpnConnectionId,
-};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 const DATAGRAMS: usize = 40_000;
@@ -24,7 +20,7 @@ fn strangers_cost_no_packet_no_memory_and_no_tunnel() -> Result<()> {
     let (node, target) = (pair.node(&system, 0, 0)?, pair.sites[1].addresses[0]);
     Ping::until_answered(&node, target)?;
     let daemon = system.pid("tunneld")?;
-    let before = (resident(daemon)?, tasks(daemon)?);
+    let before = (resident(daemon.cast_unsigned())?, tasks(daemon)?);
 
     let ping = Ping::start(&node, target, Duration::from_millis(5))?;
     let victims = pair.sites.each_ref().map(|site| site.public_address);
@@ -32,7 +28,7 @@ fn strangers_cost_no_packet_no_memory_and_no_tunnel() -> Result<()> {
     let sent = system.internet()?.run(|| bombard(victims, seed))??;
     ping.wait_for_more(50)?;
     let count = ping.finish()?;
-    let after = (resident(daemon)?, tasks(daemon)?);
+    let after = (resident(daemon.cast_unsigned())?, tasks(daemon)?);
 
     println!(
         "{sent} hostile datagrams (seed {seed}): {} pings, {} lost; resident {} KiB before, {} KiB after",
@@ -69,7 +65,7 @@ fn bombard(victims: [Ipv4Addr; 2], seed: u64) -> Result<usize> {
     let sockets: Vec<UdpSocket> = (0..16)
         .map(|_| UdpSocket::bind("0.0.0.0:0"))
         .collect::<Result<_, _>>()?;
-    let real = first_message(victims[0])?;
+    let real = first_message(Ipv4Addr::new(203, 0, 113, 1), victims[0])?;
     let mut datagram = Vec::with_capacity(LONGEST + 4);
     for number in 0..DATAGRAMS {
         let port = if random.random() { 500 } else { 4500 };
@@ -107,61 +103,6 @@ fn bombard(victims: [Ipv4Addr; 2], seed: u64) -> Result<usize> {
             .context("sending to a gateway")?;
     }
     Ok(DATAGRAMS)
-}
-
-/// An IKE_SA_INIT request as a real initiator would send it.
-fn first_message(victim: Ipv4Addr) -> Result<Vec<u8>> {
-    let local = IpAddr::from([203, 0, 113, 1]);
-    let now = Instant::now();
-    let mut endpoint = Endpoint::new(local, [7; 32], now);
-    let config = ConnectionConfig {
-        connection: VpnConnectionId(ResourceBits::from_random(1)),
-        name: "stranger".to_owned(),
-        admin_up: true,
-        reset_count: 0,
-        version: IkeVersion::V2,
-        peer: PeerEndpoint::Address(victim.into()),
-        local_identity: IkeIdentity::Address(local),
-        peer_identity: IkeIdentity::Address(victim.into()),
-        psk: Secret::new("not the key".to_owned()),
-        establish: EstablishMode::Bidirectional,
-        ike_proposals: vec![IkeProposal {
-            encryption: vec![Encryption::Aes256Gcm16],
-            integrity: Vec::new(),
-            prf: vec![Prf::HmacSha2_256],
-            dh: vec![DhGroup::X25519],
-            additional: Vec::new(),
-        }],
-        esp_proposals: vec![EspProposal {
-            encryption: vec![Encryption::Aes256Gcm16],
-            integrity: Vec::new(),
-            pfs: Vec::new(),
-            additional: Vec::new(),
-        }],
-        local_cidrs: vec!["10.9.0.0/24".parse()?],
-        peer_cidrs: vec!["10.1.0.0/24".parse()?],
-        ike_lifetime_seconds: 28_800,
-        esp_lifetime_seconds: 3_600,
-        dpd_action: DpdAction::Restart,
-        dpd_interval_seconds: 10,
-        dpd_timeout_seconds: 30,
-        force_encapsulation: true,
-        options: TunnelOptions::default(),
-    };
-    endpoint.upsert_connection(config, now);
-    Ok(endpoint
-        .poll_transmit()
-        .context("an initiator sends at once")?
-        .payload)
-}
-
-fn resident(pid: i32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .context("VmRSS")?;
-    Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
 fn tasks(pid: i32) -> Result<usize> {
