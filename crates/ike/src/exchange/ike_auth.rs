@@ -424,7 +424,7 @@ fn establish_as_responder(
     );
     evidence::on_established(context, &sa.path, &established.suite, Role::Responder);
     match child {
-        None => wait_for_child(context),
+        None => {}
         Some(Ok((mut child, answer))) => {
             create_child::verify_forward_secrecy(context, &mut child, Role::Responder);
             if let Some(connection) = &mut context.connection {
@@ -435,9 +435,9 @@ fn establish_as_responder(
         }
         Some(Err(error)) => {
             payloads.extend(error.notify().map(Payload::Notify));
-            wait_for_child(context);
         }
     }
+    create_child::leave_to_initiator(context, Role::Responder);
     sa.timers.clear(Timer::HalfOpen);
     sa.arm_lifetime(context);
     match established.channel.respond(ExchangeType::IKE_AUTH, &payloads) {
@@ -449,15 +449,6 @@ fn establish_as_responder(
             sa.state = State::Established(Box::new(established));
         }
         Err(_) => established.die(context, sa, std::time::Duration::ZERO),
-    }
-}
-
-/// The initiator may make a child with an exchange of its own; otherwise we do.
-fn wait_for_child(context: &mut Context<'_>) {
-    if let Some(connection) = &mut context.connection {
-        connection
-            .child_pause
-            .at_least(std::time::Duration::from_secs(2), context.now);
     }
 }
 

@@ -13,6 +13,14 @@ use crate::host::Context;
 use crate::sa::{Established, Exchange, IkeSa, Outstanding, Phase, State};
 use crate::status::DownReason;
 
+/// How long one of our children that is one too many goes on: longer than a child of the peer's that stays may wait before it
+/// sends.
+const REDUNDANT_TIME: Duration = Duration::from_secs(4);
+/// The same for one that the peer made and that it should remove.
+const OVERRULING_TIME: Duration = Duration::from_secs(8);
+/// Two children of about the same time are no further apart: requests that were lost come late.
+const AT_ONCE: Duration = Duration::from_secs(30);
+
 /// Sends the next request, if one is due and none is outstanding. If that fails the IKE SA cannot go on.
 pub(crate) fn pump_or_die(context: &mut Context<'_>, sa: &mut IkeSa, mut established: Box<Established>) {
     match pump(context, sa, &mut established) {
@@ -67,7 +75,7 @@ fn pump(context: &mut Context<'_>, sa: &mut IkeSa, established: &mut Established
         let delete = [Payload::Delete(DeletePayload::ike())];
         return inform(context, sa, established, Exchange::DeleteIke, &delete);
     }
-    condemn_duplicates(established);
+    condemn_duplicates(context, established);
     let may_delete = !established
         .awaited
         .as_ref()
@@ -132,30 +140,46 @@ fn next_delete(context: &mut Context<'_>, established: &mut Established) -> Opti
     })
 }
 
-/// Of children for the same traffic, which both ends made at once, those with the lowest nonces go; their creator
-/// deletes them. One that carries nothing that another one does not goes too.
-fn condemn_duplicates(established: &mut Established) {
+/// Of children for the same traffic one goes. Of two that both ends made at about the same time it is the one with the lower
+/// nonce, which both see alike, otherwise the older one. The end that made it deletes it; the other end, whose peer may
+/// know no such rule, does so when that has had its time. Until then the one that stays surely has come into use. A child that carries
+/// nothing that another one does not goes too, if we made it.
+fn condemn_duplicates(context: &Context<'_>, established: &mut Established) {
     let in_use = || established.children.iter().filter(|child| child.is_in_use());
     let outranks = |other: &Child, child: &Child| {
-        other.id != child.id
-            && (!other.stale, &other.nonce_min) > (!child.stale, &child.nonce_min)
-            && other.traffic == child.traffic
+        other.traffic == child.traffic && rank_beside(other, child) > rank_beside(child, other)
     };
     let swallows = |other: &Child, child: &Child| {
         other.traffic != child.traffic && !other.stale && other.traffic.covers(&child.traffic)
     };
-    let is_redundant = |child: &Child| {
-        in_use().any(|other| other.lane == child.lane && (outranks(other, child) || swallows(other, child)))
+    let is_beaten = |child: &Child, by: &dyn Fn(&Child, &Child) -> bool| {
+        in_use().any(|other| other.id != child.id && other.lane == child.lane && by(other, child))
     };
     let redundant: Vec<_> = in_use()
-        .filter(|child| child.begun_by == Role::Initiator && is_redundant(child))
-        .map(|child| child.id)
+        .filter_map(|child| {
+            let ours = child.begun_by == Role::Initiator;
+            if ours && is_beaten(child, &swallows) {
+                Some((child.id, ChildPhase::Condemned))
+            } else if is_beaten(child, &outranks) {
+                let time = if ours { REDUNDANT_TIME } else { OVERRULING_TIME };
+                let until = context.now + time;
+                Some((child.id, ChildPhase::Replaced { until }))
+            } else {
+                None
+            }
+        })
         .collect();
-    for id in redundant {
+    for (id, phase) in redundant {
         if let Some(child) = established.child_mut(id) {
-            child.phase = ChildPhase::Condemned;
+            child.phase = phase;
         }
     }
+}
+
+/// What decides which of two children for the same traffic stays: the highest.
+fn rank_beside<'a>(child: &'a Child, other: &Child) -> (bool, bool, &'a [u8]) {
+    let newer = child.installed_at > other.installed_at + AT_ONCE;
+    (!child.stale, newer, &child.nonce_min)
 }
 
 fn inform(

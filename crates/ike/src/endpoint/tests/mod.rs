@@ -1,6 +1,7 @@
 //! Two endpoints whose messages the tests can see, hold back and forge with the keys of a peer.
 
 mod answers;
+mod duplicates;
 mod garbage;
 mod overtaking;
 mod peer_name;
@@ -84,14 +85,19 @@ struct Ends {
 
 impl Ends {
     fn new() -> Self {
+        Self::seeded([1, 2])
+    }
+
+    /// Without connections; all random choices come from `seeds`.
+    fn seeded(seeds: [u8; 2]) -> Self {
         #[expect(
             clippy::disallowed_methods,
             reason = "a test needs some instant to start from"
         )]
         let now = Instant::now();
         Self {
-            left: Endpoint::new(LEFT, [1; 32], now),
-            right: Endpoint::new(RIGHT, [2; 32], now),
+            left: Endpoint::new(LEFT, [seeds[0]; 32], now),
+            right: Endpoint::new(RIGHT, [seeds[1]; 32], now),
             now,
             heard: Vec::new(),
         }
@@ -100,12 +106,17 @@ impl Ends {
     /// Both ends with the configurations that fit each other, up.
     fn established() -> Self {
         let mut ends = Self::new();
-        ends.right.upsert_connection(config(RIGHT), ends.now);
-        ends.left.upsert_connection(config(LEFT), ends.now);
-        ends.exchange();
-        assert_eq!(ends.left.state(connection()), Some(ConnectionState::Up));
-        assert_eq!(ends.right.state(connection()), Some(ConnectionState::Up));
+        ends.bring_up();
         ends
+    }
+
+    /// Adds the configurations and lets the left end begin.
+    fn bring_up(&mut self) {
+        self.right.upsert_connection(config(RIGHT), self.now);
+        self.left.upsert_connection(config(LEFT), self.now);
+        self.exchange();
+        assert_eq!(self.left.state(connection()), Some(ConnectionState::Up));
+        assert_eq!(self.right.state(connection()), Some(ConnectionState::Up));
     }
 
     /// Delivers datagrams until nobody has more to say.

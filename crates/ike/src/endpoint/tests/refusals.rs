@@ -162,7 +162,11 @@ fn children_are_bounded_but_replacements_are_not_refused() {
     let mut ends = Ends::established();
     let mut accepted = 1;
     let refusal = loop {
-        let answer = ends.ask(ExchangeType::CREATE_CHILD_SA, &child_request(0x4000 + accepted));
+        let mut request = child_request(0x4000 + accepted);
+        // Each for other traffic: of two for the same one would go.
+        let range = format!("10.1.{accepted}.0/24").parse().unwrap();
+        request[2] = Payload::TsInitiator(selector::encode(&selector::configured(&[range])));
+        let answer = ends.ask(ExchangeType::CREATE_CHILD_SA, &request);
         if !matches!(answer.first(), Some(Payload::Sa(_))) {
             break answer;
         }

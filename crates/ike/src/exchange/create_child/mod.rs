@@ -38,6 +38,8 @@ const MAX_CHILDREN: usize = 128;
 const MAX_ROUNDS: u32 = 3;
 /// An answer that tells of a child may be on its way for so long.
 const UNREAD_TIME: Duration = Duration::from_secs(5);
+/// For so long after a step of the initiator of an IKE SA its responder leaves children that are missing to it.
+const INITIATOR_FIRST: Duration = Duration::from_secs(2);
 /// How long the peer may take to delete a child that it replaced.
 const REMOVAL_TIME: Duration = Duration::from_secs(10);
 
@@ -218,7 +220,19 @@ pub(crate) fn add(
         connection.note_accepted(&child.traffic, &child.traffic, false);
         evidence::on_own_exchange(connection);
     }
+    if replaced.is_none() {
+        leave_to_initiator(context, established.begun_by);
+    }
     established.children.push(child);
+}
+
+/// Who began the IKE SA makes the children: what is missing after a while the other end asks for.
+pub(crate) fn leave_to_initiator(context: &mut Context<'_>, begun_by: Role) {
+    if begun_by == Role::Responder
+        && let Some(connection) = &mut context.connection
+    {
+        connection.child_pause.at_least(INITIATOR_FIRST, context.now);
+    }
 }
 
 /// The child that a REKEY_SA notify names, if it may be replaced now.
