@@ -241,7 +241,7 @@ pub(crate) fn on_established(context: &mut Context<'_>, path: &Path, suite: &Ike
     diary.disprove(|kind| {
         kind.severity() == Severity::Error
             && match kind.reason() {
-                DownReason::AuthenticationFailed => accepted,
+                DownReason::AuthenticationFailed => accepted || kind.doubts_peer(),
                 DownReason::IkeProposalMismatch | DownReason::PeerNotResponding => true,
                 DownReason::Internal
                 | DownReason::IpsecProposalMismatch
@@ -318,6 +318,24 @@ pub(crate) fn on_child(connection: &mut Connection, suite: &EspSuite, begun_by: 
     if suite.pfs.is_none() {
         diary.find(FindingKind::PfsUnverified { ours });
     }
+}
+
+/// The peer asks for a Child SA with ESP proposals that suit: what it asked for before holds no more.
+pub(crate) fn on_common_proposal(connection: &mut Connection, exchange: KeyExchange) {
+    // Groups are looked at only where there is a key exchange.
+    let group_too = exchange == KeyExchange::Negotiated;
+    connection.diary.disprove(|kind| {
+        let is_proposal = matches!(
+            kind,
+            FindingKind::NoProposalInCommon {
+                layer: Layer::Esp,
+                theirs: Some(_),
+                ..
+            }
+        );
+        let is_group = matches!(kind, FindingKind::PfsMismatch { theirs: Some(_), .. });
+        is_proposal || (is_group && group_too)
+    });
 }
 
 /// A Child SA was made by an exchange of its own: forward secrecy is agreed on.

@@ -560,31 +560,35 @@ impl FindingKind {
 
     /// How sure it is, among findings of the same severity: the surest one leads.
     pub(crate) const fn certainty(&self) -> u8 {
-        match self {
-            Self::NoAnswer { .. } => 0,
-            Self::AuthenticationRefusedByPeer { .. } | Self::Other { .. } => 1,
-            Self::NoProposalInCommon { theirs: None, .. } | Self::SelectorsRefused { theirs: None, .. } => 1,
-            Self::AddressUnknown { .. }
-            | Self::CertificateRefused { .. }
-            | Self::FragmentsLost { .. }
-            | Self::GroupDemanded { .. }
-            | Self::IdentityMismatch { .. }
-            | Self::KeyDoubted { .. }
-            | Self::KeyMismatch { .. }
-            | Self::LifetimeSkew { .. }
-            | Self::MethodMismatch { .. }
-            | Self::NatFound { .. }
-            | Self::NoProposalInCommon { .. }
-            | Self::ObsoleteAlgorithm { .. }
-            | Self::PfsMismatch { .. }
-            | Self::PfsUnverified { .. }
-            | Self::PortUnanswered { .. }
-            | Self::SelectorsNarrowed { .. }
-            | Self::SelectorsRefused { .. }
-            | Self::VersionMismatch { .. } => 2,
+        let is_guess = matches!(
+            self,
+            Self::AuthenticationRefusedByPeer { .. }
+                | Self::Other { .. }
+                | Self::NoProposalInCommon { theirs: None, .. }
+                | Self::SelectorsRefused { theirs: None, .. }
+        );
+        if matches!(self, Self::NoAnswer { .. }) {
+            0
+        } else if is_guess {
+            1
+        } else if matches!(self, Self::TransportModeAsked { .. }) {
             // It explains the ranges too.
-            Self::TransportModeAsked { .. } => 3,
+            3
+        } else {
+            2
         }
+    }
+
+    /// Whether it doubts the proof of the peer, which our own check of a proof can disprove.
+    pub(crate) const fn doubts_peer(&self) -> bool {
+        matches!(
+            self,
+            Self::CertificateRefused { .. }
+                | Self::IdentityMismatch { end: End::Peers, .. }
+                | Self::KeyDoubted { .. }
+                | Self::KeyMismatch { .. }
+                | Self::MethodMismatch { .. }
+        )
     }
 
     /// Whether it tells of the same as `other`, so that the newer takes the older one's place.

@@ -14,6 +14,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use isthmus_types::IkeVersion;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{chdir, chroot};
@@ -308,6 +309,12 @@ impl StrongSwan {
     }
 
     fn daemon_configuration(&self) -> String {
+        // In IKEv1 it would remove a Child SA in the moment in which it tells so: what is on the way would be lost.
+        // Its default is to leave that to the other end.
+        let delete_rekeyed = match self.connection.version {
+            IkeVersion::V1 => "no",
+            IkeVersion::V2 => "yes",
+        };
         format!(
             "charon {{
     load = {plugins}
@@ -318,7 +325,7 @@ impl StrongSwan {
     retransmit_base = 1.5
     retry_initiate_interval = 0
     delete_rekeyed_delay = 1
-    delete_rekeyed = yes
+    delete_rekeyed = {delete_rekeyed}
     plugins {{
         vici {{ socket = unix:///run/charon.vici }}
         kernel-libipsec {{ allow_peer_ts = no; raw_esp = yes; }}

@@ -336,6 +336,7 @@ fn on_first(
     let own = scope.host.local;
     let connection = scope.connection_of(sa)?;
     let (chosen, offered) = choose(connection, &parts, mode)?;
+    evidence::on_common_proposal(connection, KeyExchange::Negotiated);
     let pair = wanted_pair(connection, sa, &parts, own)?;
     let outbound_spi = chosen_spi(&chosen)?;
     let nonce_initiator = parts.nonce.as_deref().ok_or(Fault::Missing("nonce"))?;

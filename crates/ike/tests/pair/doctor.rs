@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use isthmus_ike::{ConnectionConfig, EstablishMode, EventKind, Finding, FindingKind, IkeIdentity, Severity};
+use isthmus_ike::{
+    ConnectionConfig, DownReason, EstablishMode, EventKind, Finding, FindingKind, IkeIdentity, Severity,
+};
 use isthmus_simnet::{Link, Pair, Side};
-use isthmus_types::{DhGroup, Encryption, Secret};
+use isthmus_types::{DhGroup, Encryption, IkeVersion, Secret};
 
-use crate::LONG;
+use crate::{LONG, reason};
 
 /// The findings of the left end, which alone begins, with the right one changed.
 fn findings(change: impl Fn(&mut ConnectionConfig)) -> Vec<Finding> {
@@ -97,6 +99,39 @@ fn what_was_wrong_is_forgotten_when_it_works() {
         assert!(status.events.len() <= 32);
         let installed = |kind: &EventKind| matches!(kind, EventKind::ChildInstalled { .. });
         assert!(status.events.iter().any(|event| installed(&event.kind)));
+    }
+}
+
+#[test]
+fn a_mismatch_that_the_peer_has_corrected_is_forgotten_though_the_tunnel_stays_down() {
+    for version in [IkeVersion::V1, IkeVersion::V2] {
+        let mut pair = Pair::new(1, Link::clean());
+        let mut wrong = Pair::config(Side::Right);
+        wrong.local_cidrs = vec!["172.16.0.0/16".parse().expect("a range")];
+        wrong.esp_proposals[0].pfs = vec![DhGroup::X25519];
+        let mut configs = [Pair::config(Side::Left), wrong];
+        for (side, config) in [Side::Left, Side::Right].into_iter().zip(&mut configs) {
+            if version == IkeVersion::V1 {
+                crate::v1::version_1(side, config);
+            }
+            pair.upsert(side, config.clone());
+        }
+        let differs = |pair: &Pair| {
+            let status = pair.peer(Side::Left).endpoint.status(Side::Left.connection());
+            let findings = status.expect("a connection").findings;
+            findings
+                .iter()
+                .any(|finding| matches!(finding.kind, FindingKind::PfsMismatch { .. }))
+        };
+        assert!(pair.run_until(LONG, differs), "{version:?}");
+        configs[1].esp_proposals[0].pfs.clear();
+        pair.upsert(Side::Right, configs[1].clone());
+        assert!(pair.run_until(LONG, |pair| !differs(pair)), "{version:?}");
+        assert_eq!(
+            reason(&pair, Side::Left),
+            Some(DownReason::SelectorMismatch),
+            "{version:?}"
+        );
     }
 }
 

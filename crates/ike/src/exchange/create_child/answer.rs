@@ -81,6 +81,14 @@ impl ChildRequest {
                 describe(&ours)
             )))
         })?;
+        if let Some(connection) = &mut context.connection {
+            evidence::on_common_proposal(connection, self.exchange);
+        }
+        let config = &context
+            .connection
+            .as_ref()
+            .ok_or(IkeError::Refused(Refusal::Temporary))?
+            .config;
         let (offered_remote, offered_local) = (
             selector::decode(&self.ts_initiator),
             selector::decode(&self.ts_responder),
