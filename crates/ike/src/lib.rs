@@ -41,6 +41,8 @@ mod nat;
 mod nearest;
 mod negotiate;
 mod parts;
+#[cfg(test)]
+mod recorded;
 mod retransmit;
 mod sa;
 mod selector;

@@ -12,6 +12,7 @@
 //! It must not know the control plane; it is part of no binary that is shipped. It needs root and the Debian
 //! packages that [`packages`] lists.
 
+pub mod capture;
 pub mod counters;
 pub mod iperf;
 pub mod isthmus;
@@ -29,6 +30,7 @@ pub mod vici;
 
 use std::path::Path;
 
+pub use capture::Capture;
 pub use counters::{LinkCount, LinkCounters};
 pub use isthmus::Isthmus;
 pub use libreswan::Libreswan;

@@ -43,6 +43,15 @@ pub struct StrongSwan {
     directory: TempDir,
 }
 
+/// What the daemon writes to its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wording {
+    /// What happens.
+    Events,
+    /// Secrets and keys too.
+    Secrets,
+}
+
 impl StrongSwan {
     /// Starts that of Debian stable in `node` with one connection. It negotiates nothing by itself.
     ///
@@ -61,6 +70,23 @@ impl StrongSwan {
         node: &Node,
         connection: SwanConnection,
     ) -> Result<Self> {
+        Self::start_with(distribution, node, connection, Wording::Events)
+    }
+
+    /// As [`StrongSwan::start`], with every secret and key of its SAs in its log: to record what others can be tried with.
+    ///
+    /// # Errors
+    /// As [`StrongSwan::start`].
+    pub fn start_revealing(node: &Node, connection: SwanConnection) -> Result<Self> {
+        Self::start_with(Distribution::Installed, node, connection, Wording::Secrets)
+    }
+
+    fn start_with(
+        distribution: Distribution,
+        node: &Node,
+        connection: SwanConnection,
+        wording: Wording,
+    ) -> Result<Self> {
         crate::require()?;
         distribution.require()?;
         let mut swan = Self {
@@ -70,7 +96,7 @@ impl StrongSwan {
             charon: None,
             directory: tempfile::Builder::new().prefix("istlab-swan-").tempdir()?,
         };
-        fs::write(swan.path("strongswan.conf"), swan.daemon_configuration())?;
+        fs::write(swan.path("strongswan.conf"), swan.daemon_configuration(wording))?;
         swan.restart()?;
         Ok(swan)
     }
@@ -308,12 +334,16 @@ impl StrongSwan {
         Ok(Running::adopt("charon".to_owned(), child))
     }
 
-    fn daemon_configuration(&self) -> String {
+    fn daemon_configuration(&self, wording: Wording) -> String {
         // In IKEv1 it would remove a Child SA in the moment in which it tells so: what is on the way would be lost.
         // Its default is to leave that to the other end.
         let delete_rekeyed = match self.connection.version {
             IkeVersion::V1 => "no",
             IkeVersion::V2 => "yes",
+        };
+        let more = match wording {
+            Wording::Events => "",
+            Wording::Secrets => "ike = 4; chd = 4; ",
         };
         format!(
             "charon {{
@@ -331,7 +361,7 @@ impl StrongSwan {
         kernel-libipsec {{ allow_peer_ts = no; raw_esp = yes; }}
     }}
     filelog {{
-        main {{ path = /run/charon.log; time_format = %T; time_add_ms = yes; append = yes; flush_line = yes; default = 1; cfg = 1; }}
+        main {{ path = /run/charon.log; time_format = %T; time_add_ms = yes; append = yes; flush_line = yes; default = 1; cfg = 1; {more}}}
     }}
 }}
 ",

@@ -1,5 +1,8 @@
 //! Key derivation and hashes of IKEv1 with pre-shared keys (RFC 2409 sections 5 and 5.5, appendix B).
 
+#[cfg(test)]
+mod recorded;
+
 use isthmus_crypto::cipher::BareCbc;
 use isthmus_crypto::prf::{hash, prf, prf_len};
 use isthmus_crypto::suite::{CipherSuite, KeyMaterial};
