@@ -112,6 +112,8 @@ pub enum Nat {
     /// The gateway has a private address; a namespace between it and the internet masquerades, and lets only
     /// answers in. There is no IPv6 then.
     Masquerade,
+    /// The same, but what comes to UDP 500 and 4500 is let in and sent to the gateway: others can begin.
+    Forward,
 }
 
 /// What a [`TwoSites`] is like.
@@ -123,6 +125,8 @@ pub struct TwoSitesOptions {
     pub mtu: u16,
     /// What stands before the left gateway.
     pub left_nat: Nat,
+    /// What stands before the right gateway.
+    pub right_nat: Nat,
 }
 
 impl Default for TwoSitesOptions {
@@ -131,6 +135,7 @@ impl Default for TwoSitesOptions {
             subnets: 1,
             mtu: 1500,
             left_nat: Nat::Absent,
+            right_nat: Nat::Absent,
         }
     }
 }
@@ -296,9 +301,9 @@ enum Side {
 }
 
 fn site(lab: &mut Lab, internet: &Node, options: TwoSitesOptions, side: Side) -> Result<Site> {
-    let (name, number, network) = match side {
-        Side::Left => ("left", 1, [198, 51, 100]),
-        Side::Right => ("right", 2, [203, 0, 113]),
+    let (name, number, network, nat) = match side {
+        Side::Left => ("left", 1, [198, 51, 100], options.left_nat),
+        Side::Right => ("right", 2, [203, 0, 113], options.right_nat),
     };
     let public = |last: u8| Ipv4Addr::new(network[0], network[1], network[2], last);
     let public_v6 = |last: u8| Ipv6Addr::new(0x2001, 0xdb8, number, 0, 0, 0, 0, last.into());
@@ -315,15 +320,20 @@ fn site(lab: &mut Lab, internet: &Node, options: TwoSitesOptions, side: Side) ->
         address: public(2),
         address_v6: public_v6(2),
     };
-    let address = if side == Side::Left && options.left_nat == Nat::Masquerade {
-        translated(lab, at_internet, at_gateway, options.mtu)?
-    } else {
+    let address = if nat == Nat::Absent {
         join(at_gateway, at_internet, options.mtu)?;
         gateway.ip([
             format!("route add default via {}", public(1)),
             format!("route add default via {}", public_v6(1)),
         ])?;
         public(2)
+    } else {
+        let inside = [2, 1].map(|last| Ipv4Addr::new(100, 64, number as u8 - 1, last));
+        let translator = translated(lab, at_internet, at_gateway, inside, options.mtu)?;
+        if nat == Nat::Forward {
+            forward(&translator, inside[0])?;
+        }
+        inside[0]
     };
     let mut hosts = Vec::new();
     for subnet in 0..options.subnets {
@@ -366,10 +376,15 @@ fn site(lab: &mut Lab, internet: &Node, options: TwoSitesOptions, side: Side) ->
     })
 }
 
-/// Puts a translator between the internet and the gateway, and yields the gateway's own address. The translator holds
-/// what would be the gateway's public one.
-fn translated(lab: &mut Lab, at_internet: End<'_>, at_gateway: End<'_>, mtu: u16) -> Result<Ipv4Addr> {
-    let (inside, outside) = (Ipv4Addr::new(100, 64, 0, 2), Ipv4Addr::new(100, 64, 0, 1));
+/// Puts a translator between the internet and the gateway; `inside` are the gateway's own address and the translator's before
+/// it. The translator holds what would be the gateway's public one.
+fn translated(
+    lab: &mut Lab,
+    at_internet: End<'_>,
+    at_gateway: End<'_>,
+    [inside, outside]: [Ipv4Addr; 2],
+    mtu: u16,
+) -> Result<Node> {
     let nat = lab.router(&format!("{}-nat", at_internet.interface))?;
     join(
         End {
@@ -409,5 +424,20 @@ fn translated(lab: &mut Lab, at_internet: End<'_>, at_gateway: End<'_>, mtu: u16
         }",
     )?;
     at_gateway.node.ip([format!("route add default via {outside}")])?;
-    Ok(inside)
+    Ok(nat)
+}
+
+/// Lets in what comes to the ports of IKE.
+fn forward(translator: &Node, gateway: Ipv4Addr) -> Result<()> {
+    translator.nft(&format!(
+        "table ip translator {{
+            chain prerouting {{
+                type nat hook prerouting priority dstnat;
+                iifname out udp dport {{ 500, 4500 }} dnat to {gateway}
+            }}
+            chain forward {{
+                iifname out ct status dnat accept
+            }}
+        }}"
+    ))
 }

@@ -1,10 +1,12 @@
 //! What is done in a case, and what must come of it.
 
+mod forward_secrecy;
 mod handshake;
 mod life;
 mod refusal;
 mod restart;
 mod storm;
+mod twins;
 
 use anyhow::{Result, bail};
 
@@ -16,6 +18,9 @@ pub fn run(case: &Case) -> Result<String> {
     if case.peer == PeerKind::Libreswan {
         return handshake::run(case);
     }
+    if case.peer == PeerKind::Isthmus {
+        return twins::run(case);
+    }
     match case.scenario {
         Scenario::Handshake => bail!("this peer can do more than a handshake"),
         Scenario::Quick => life::quick(case),
@@ -25,6 +30,8 @@ pub fn run(case: &Case) -> Result<String> {
         Scenario::Narrowing => life::narrowing(case),
         Scenario::Storm => storm::run(case),
         Scenario::LostPeer => restart::lost_peer(case),
+        Scenario::PeerRestart => restart::peer_restart(case),
+        Scenario::PfsMismatch => forward_secrecy::mismatch(case),
         Scenario::OwnRestart => restart::own_restart(case),
         Scenario::WrongKey => refusal::wrong_key(case),
         Scenario::WrongIdentity => refusal::wrong_identity(case),

@@ -47,24 +47,10 @@ impl Stage {
         case: &Case,
         change: impl FnOnce(&mut ConnectionPlan, &mut SwanConnection) -> Result<()>,
     ) -> Result<Self> {
-        let (near, far) = subnets(case.pairs)?;
-        let sites = TwoSites::new(TwoSitesOptions {
-            subnets: near.max(far),
-            left_nat: match case.translated {
-                Translated::Nobody => Nat::Absent,
-                Translated::Ours | Translated::Peer => Nat::Masquerade,
-            },
-            ..TwoSitesOptions::default()
-        })?;
-        let (mut ours, mut theirs, our_uplink) = match case.translated {
-            Translated::Nobody | Translated::Ours => (sites.left.clone(), sites.right.clone(), "left"),
-            Translated::Peer => (sites.right.clone(), sites.left.clone(), "right"),
-        };
-        ours.hosts.truncate(near.into());
-        theirs.hosts.truncate(far.into());
+        let (sites, ours, theirs) = sites(case)?;
         let counters = LinkCounters::new(&sites)?;
         if case.role == Role::Respond {
-            refuse_our_beginnings(&sites, our_uplink)?;
+            refuse_our_beginnings(&sites, uplink_of(&ours, &sites))?;
         }
         let mut plan = our_side(case, &ours, &theirs)?;
         let mut connection = their_side(case, &ours, &theirs);
@@ -79,6 +65,7 @@ impl Stage {
             PeerKind::Libreswan => {
                 bail!("libreswan has no ESP here: only a handshake and refusals can be tried")
             }
+            PeerKind::Isthmus => bail!("this peer is none of strongSwan's"),
         };
         let peer = StrongSwan::start_release(distribution, &theirs.gateway, connection)?;
         let isthmus = Isthmus::start(program()?, &ours, vec![plan])?;
@@ -185,6 +172,45 @@ impl Stage {
     }
 }
 
+/// The networks of a case: all of them, our site, and the peer's. A site behind a translator is the left one; where both are,
+/// whoever begins.
+pub fn sites(case: &Case) -> Result<(TwoSites, Site, Site)> {
+    let (near, far) = subnets(case.pairs)?;
+    let sites = TwoSites::new(TwoSitesOptions {
+        subnets: near.max(far),
+        left_nat: match case.translated {
+            Translated::Nobody => Nat::Absent,
+            Translated::Ours | Translated::Peer | Translated::Both => Nat::Masquerade,
+        },
+        right_nat: match case.translated {
+            Translated::Nobody | Translated::Ours | Translated::Peer => Nat::Absent,
+            Translated::Both => Nat::Forward,
+        },
+        ..TwoSitesOptions::default()
+    })?;
+    let peer_is_left = match case.translated {
+        Translated::Nobody | Translated::Ours => false,
+        Translated::Peer => true,
+        Translated::Both => case.role == Role::Respond,
+    };
+    let (mut ours, mut theirs) = (sites.left.clone(), sites.right.clone());
+    if peer_is_left {
+        std::mem::swap(&mut ours, &mut theirs);
+    }
+    ours.hosts.truncate(near.into());
+    theirs.hosts.truncate(far.into());
+    Ok((sites, ours, theirs))
+}
+
+/// The internet's interface to a site.
+fn uplink_of(site: &Site, sites: &TwoSites) -> &'static str {
+    if site.public_address == sites.left.public_address {
+        "left"
+    } else {
+        "right"
+    }
+}
+
 /// How many subnets at our and at the peer's site make so many pairs.
 fn subnets(pairs: u8) -> Result<(u8, u8)> {
     match pairs {
@@ -213,6 +239,7 @@ pub fn our_side(case: &Case, ours: &Site, theirs: &Site) -> Result<ConnectionPla
         Selectors::PerPair => SelectorLayout::PerPair,
     };
     plan.options.childless = case.childless;
+    plan.options.parallel_child_sas = case.parallel;
     match case.offer {
         Offer::Exact => {}
         Offer::Automatic | Offer::AutomaticObsolete => {
@@ -226,7 +253,7 @@ pub fn our_side(case: &Case, ours: &Site, theirs: &Site) -> Result<ConnectionPla
 
 /// What the peer is told.
 pub fn their_side(case: &Case, ours: &Site, theirs: &Site) -> SwanConnection {
-    let mut connection = SwanConnection::between(theirs, ours, KEY, &case.ike, &case.esp);
+    let mut connection = SwanConnection::between(theirs, ours, KEY, &case.ike, &case.peer_esp);
     connection.version = case.version;
     connection.local = theirs.address_of(case.outer);
     connection.remote = ours.public_address_of(case.outer);

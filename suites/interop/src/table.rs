@@ -43,10 +43,14 @@ words! {
         Lossy = "lossy",
         /// The peer dies and comes back.
         LostPeer = "lost-peer",
+        /// The peer dies and is back at once.
+        PeerRestart = "peer-restart",
         /// We die and come back.
         OwnRestart = "own-restart",
         /// The peer takes less than we offer, or offers more than we take.
         Narrowing = "narrowing",
+        /// Only one end wants perfect forward secrecy, or the ends want other groups.
+        PfsMismatch = "pfs-mismatch",
         /// Both ends authenticate each other; there is no ESP to try.
         Handshake = "handshake",
         /// The keys differ.
@@ -81,6 +85,8 @@ words! {
         StrongSwan6 = "strongswan6",
         /// Debian stable's libreswan, without ESP.
         Libreswan = "libreswan",
+        /// We.
+        Isthmus = "isthmus",
     }
 
     /// Who starts the negotiation.
@@ -99,6 +105,8 @@ words! {
         Ours = "ours",
         /// The peer is.
         Peer = "peer",
+        /// Both are; whoever answers can be reached all the same.
+        Both = "both",
     }
 
     /// When ESP is encapsulated in UDP.
@@ -157,6 +165,8 @@ pub struct Case {
     pub ike: String,
     /// ESP proposal of both sides.
     pub esp: String,
+    /// ESP proposal of the peer.
+    pub peer_esp: String,
     /// What we propose.
     pub offer: Offer,
     /// How both sides prove themselves.
@@ -165,6 +175,8 @@ pub struct Case {
     pub pairs: u8,
     /// Which of them share a Child SA.
     pub selectors: Selectors,
+    /// Child SAs for the same ranges at a time.
+    pub parallel: u8,
     /// Who is behind a translator.
     pub translated: Translated,
     /// When ESP is encapsulated.
@@ -180,16 +192,17 @@ pub struct Case {
 impl Case {
     /// Number of Child SAs that must come of it.
     pub fn child_sas(&self) -> usize {
-        match (self.selectors, self.version) {
+        let layouts: usize = match (self.selectors, self.version) {
             (Selectors::Together, IkeVersion::V2) => 1,
             // A quick mode agrees on one pair (RFC 2409 section 5.5).
             (Selectors::PerPair, _) | (Selectors::Together, IkeVersion::V1) => self.pairs.into(),
-        }
+        };
+        layouts * usize::from(self.parallel)
     }
 
     /// Whether ESP travels natively.
     pub fn is_native(&self) -> bool {
-        self.peer == PeerKind::StrongSwan6
+        matches!(self.peer, PeerKind::StrongSwan6 | PeerKind::Isthmus)
             && self.translated == Translated::Nobody
             && self.encapsulation == Encapsulation::Automatic
     }
@@ -245,10 +258,12 @@ fn case(row: &str) -> Result<Case> {
         role: Role::Initiate,
         ike: "aes128gcm16-prfsha256-x25519".to_owned(),
         esp: "aes128gcm16-x25519".to_owned(),
+        peer_esp: String::new(),
         offer: Offer::Exact,
         authentication: Authentication::Psk,
         pairs: 1,
         selectors: Selectors::Together,
+        parallel: 1,
         translated: Translated::Nobody,
         encapsulation: Encapsulation::Automatic,
         childless: false,
@@ -267,10 +282,12 @@ fn case(row: &str) -> Result<Case> {
             "role" => case.role = Role::from_word(value)?,
             "ike" => case.ike = value.to_owned(),
             "esp" => case.esp = value.to_owned(),
+            "peer-esp" => case.peer_esp = value.to_owned(),
             "offer" => case.offer = Offer::from_word(value)?,
             "auth" => case.authentication = Authentication::from_word(value)?,
             "pairs" => case.pairs = value.parse().context("number of pairs")?,
             "selectors" => case.selectors = Selectors::from_word(value)?,
+            "parallel" => case.parallel = value.parse().context("number of parallel Child SAs")?,
             "nat" => case.translated = Translated::from_word(value)?,
             "encap" => case.encapsulation = Encapsulation::from_word(value)?,
             "childless" => case.childless = yes_or_no(value)?,
@@ -278,6 +295,9 @@ fn case(row: &str) -> Result<Case> {
             "inner" => case.inner = family(value)?,
             other => bail!("no key {other:?}"),
         }
+    }
+    if case.peer_esp.is_empty() {
+        case.peer_esp.clone_from(&case.esp);
     }
     Ok(case)
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use isthmus_hostplan::tunnel::RekeyedSas;
-use isthmus_hostplan::{EstablishMode, TunnelState};
+use isthmus_hostplan::{ConnectionReport, EstablishMode, TunnelState};
 use isthmus_netlab::patience::{eventually, holds, stretched};
 use isthmus_netlab::strongswan::SwanIkeSa;
 use isthmus_netlab::{Ping, PingCount, transfer};
@@ -16,11 +16,11 @@ use crate::setup::Stage;
 use crate::table::{Case, Role};
 
 /// Time between two echo requests.
-const PACE: Duration = Duration::from_millis(5);
+pub const PACE: Duration = Duration::from_millis(5);
 /// Echo requests of a case without rekeys, each way.
-const FEW: u64 = 20;
+pub const FEW: u64 = 20;
 /// What the TCP transfer moves.
-const BULK: u64 = 20_000_000;
+pub const BULK: u64 = 20_000_000;
 /// Lifetimes that make us replace SAs while the case runs, seconds.
 const SHORT_ESP_LIFETIME: u32 = 10;
 const SHORT_IKE_LIFETIME: u32 = 16;
@@ -250,7 +250,7 @@ pub fn all_answered(stage: &Stage, count: &PingCount, way: &str) -> Result<()> {
 }
 
 /// A few pings between every pair of hosts, each way; yields the number of requests.
-fn pings_both_ways(stage: &Stage) -> Result<u64> {
+pub fn pings_both_ways(stage: &Stage) -> Result<u64> {
     let family = stage.case.inner;
     let mut sent = 0;
     for near in &stage.ours.hosts {
@@ -266,7 +266,7 @@ fn pings_both_ways(stage: &Stage) -> Result<u64> {
 }
 
 /// 20 MB to the peer's side, which is timed, and 2 MB back. Yields the rate, Gbit/s.
-fn bulk(stage: &Stage) -> Result<f64> {
+pub fn bulk(stage: &Stage) -> Result<f64> {
     let family = stage.case.inner;
     let (near, far) = (&stage.ours.hosts[0], &stage.theirs.hosts[0]);
     let out = transfer(&near.node, &far.node, far.address_of(family), BULK)
@@ -285,7 +285,19 @@ fn has_untried_pfs(case: &Case) -> bool {
 /// Makes sure that our report names what both sides were told to use.
 fn the_suites_are_those(stage: &Stage) -> Result<()> {
     let report = stage.isthmus.connection()?;
-    let case = &stage.case;
+    ensure!(
+        names_the_suites(&report, &stage.case),
+        "we report {} and {} where {} and {} were agreed",
+        report.ike_suite,
+        report.esp_suite,
+        stage.case.ike,
+        stage.case.esp
+    );
+    Ok(())
+}
+
+/// Whether a report names what the case says.
+pub fn names_the_suites(report: &ConnectionReport, case: &Case) -> bool {
     // In IKEv1 the hash is the pseudo-random function.
     let without_prf = |text: &str| -> Vec<String> {
         text.split('-')
@@ -293,17 +305,9 @@ fn the_suites_are_those(stage: &Stage) -> Result<()> {
             .map(str::to_owned)
             .collect()
     };
-    ensure!(
-        without_prf(&report.ike_suite) == without_prf(&case.ike)
-            && case.esp.starts_with(&report.esp_suite)
-            && !report.esp_suite.is_empty(),
-        "we report {} and {} where {} and {} were agreed",
-        report.ike_suite,
-        report.esp_suite,
-        case.ike,
-        case.esp
-    );
-    Ok(())
+    without_prf(&report.ike_suite) == without_prf(&case.ike)
+        && case.esp.starts_with(&report.esp_suite)
+        && !report.esp_suite.is_empty()
 }
 
 /// Whoever started ends it, and neither side keeps anything.

@@ -1,11 +1,13 @@
 //! Cases in which a daemon dies and comes back.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use isthmus_hostplan::{DownReason, TunnelState};
-use isthmus_netlab::patience::{eventually_within, stretched};
+use isthmus_netlab::patience::{eventually, eventually_within, holds, stretched};
 
+use crate::scenario::life::{bulk, end_clean};
 use crate::setup::Stage;
 use crate::table::Case;
 
@@ -41,6 +43,48 @@ pub fn lost_peer(case: &Case) -> Result<String> {
         "noticed after {:.1} s with {SHORT_DPD_INTERVAL} s + {SHORT_DPD_TIMEOUT} s; up {} ms after the peer was back",
         noticed.as_secs_f64(),
         joined.as_millis()
+    ))
+}
+
+/// The peer dies and is back before anybody has noticed: up again, and what was there before is gone on both sides.
+pub fn peer_restart(case: &Case) -> Result<String> {
+    let mut stage = Stage::new(case, |plan, _| {
+        plan.dpd_interval_seconds = SHORT_DPD_INTERVAL;
+        plan.dpd_timeout_seconds = SHORT_DPD_TIMEOUT;
+        Ok(())
+    })?;
+    stage.begin()?;
+    stage.until_joined()?;
+    stage.peer.kill()?;
+    let killed = Instant::now();
+    stage.peer.restart()?;
+    stage.begin()?;
+    let ike = stage.until_joined()?;
+    let back = killed.elapsed();
+    let theirs: BTreeSet<String> = ike
+        .children
+        .iter()
+        .map(|child| child.outbound_spi.clone())
+        .collect();
+    eventually("our side without the SAs from before", || {
+        let report = stage.isthmus.connection()?;
+        let ours: BTreeSet<String> = report
+            .diagnosis
+            .children
+            .iter()
+            .map(|child| format!("{:08x}", child.inbound_spi))
+            .collect();
+        holds(ours == theirs, || {
+            format!("we receive on {ours:?}, the peer sends on {theirs:?}")
+        })
+    })
+    .with_context(|| stage.logs())?;
+    let rate = bulk(&stage)?;
+    end_clean(&mut stage)?;
+    stage.nothing_in_clear()?;
+    Ok(format!(
+        "joined again {} ms after the kill, nothing left of before, 20 MB at {rate:.2} Gbit/s",
+        back.as_millis()
     ))
 }
 
