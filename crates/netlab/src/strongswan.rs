@@ -336,10 +336,10 @@ impl StrongSwan {
 
     fn daemon_configuration(&self, wording: Wording) -> String {
         // In IKEv1 it would remove a Child SA in the moment in which it tells so: what is on the way would be lost.
-        // Its default is to leave that to the other end.
-        let delete_rekeyed = match self.connection.version {
-            IkeVersion::V1 => "no",
-            IkeVersion::V2 => "yes",
+        // Its default is to leave that to the other end, which we are but where it is recorded with one of its own kind.
+        let delete_rekeyed = match (self.connection.version, wording) {
+            (IkeVersion::V1, Wording::Events) => "no",
+            (IkeVersion::V1, Wording::Secrets) | (IkeVersion::V2, _) => "yes",
         };
         let more = match wording {
             Wording::Events => "",
