@@ -5,7 +5,7 @@
 mod merge;
 mod split;
 
-pub use merge::{PacketRun, UdpJoining};
+pub use merge::{MAX_HEADER_LEN, PacketRun, UdpJoining};
 pub use split::Splitter;
 
 /// Bytes of the header that the device puts before each packet.

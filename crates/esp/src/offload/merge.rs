@@ -11,7 +11,7 @@ use isthmus_wire::udp::{UDP_CHECKSUM_OFFSET, UDP_HEADER_LEN};
 use super::{GSO_TCPV4, GSO_TCPV6, GSO_UDP, NEEDS_CHECKSUM, VnetHeader};
 
 /// Longest IP and TCP header together that a run starts with.
-const MAX_HEADER_LEN: usize = IPV6_HEADER_LEN + 60;
+pub const MAX_HEADER_LEN: usize = IPV6_HEADER_LEN + 60;
 /// Most bytes of a super-packet.
 const MAX_TOTAL_LEN: usize = 65_535;
 /// Most UDP datagrams of a super-packet that every kernel takes.
@@ -85,6 +85,11 @@ impl PacketRun {
     /// How many packets are in the run.
     pub const fn count(&self) -> usize {
         self.count
+    }
+
+    /// Whether nothing more can be joined, or nothing but a packet that is shorter than the others.
+    pub const fn is_full(&self) -> bool {
+        self.ended || self.header_len + self.payload + self.piece > MAX_TOTAL_LEN
     }
 
     /// Whether `packet` may be of the flow of this run, whatever else it carries; a fragment may be of any flow

@@ -86,7 +86,7 @@ impl<'a> Splitter<'a> {
             }
             Kind::Tcp { sequence } => {
                 let advance = index * self.piece;
-                self.write_layers(index, out);
+                let payload = self.write_layers(index, out);
                 let segment = &mut out[self.header.header_len..];
                 let sequence = sequence.wrapping_add(advance as u32);
                 segment[4..8].copy_from_slice(&sequence.to_be_bytes());
@@ -96,14 +96,14 @@ impl<'a> Splitter<'a> {
                 if index + 1 < self.count {
                     segment[13] &= !(FIN | PSH);
                 }
-                self.put_checksum(out, TCP_CHECKSUM_OFFSET);
+                self.put_checksum(out, payload, TCP_CHECKSUM_OFFSET);
             }
             Kind::Udp => {
-                self.write_layers(index, out);
+                let payload = self.write_layers(index, out);
                 let at = self.header.header_len;
                 let length = (out.len() - at) as u16;
                 put(out, at + 4, length);
-                self.put_checksum(out, UDP_CHECKSUM_OFFSET);
+                self.put_checksum(out, payload, UDP_CHECKSUM_OFFSET);
             }
         }
     }
@@ -174,11 +174,12 @@ impl<'a> Splitter<'a> {
         })
     }
 
-    fn write_layers(&self, index: usize, out: &mut [u8]) {
+    /// Writes all but the upper layer's own fields and returns the payload.
+    fn write_layers(&self, index: usize, out: &mut [u8]) -> &'a [u8] {
         let from = self.header_len + index * self.piece;
-        let payload = out.len() - self.header_len;
+        let payload = &self.packet[from..from + out.len() - self.header_len];
         out[..self.header_len].copy_from_slice(&self.packet[..self.header_len]);
-        out[self.header_len..].copy_from_slice(&self.packet[from..from + payload]);
+        out[self.header_len..].copy_from_slice(payload);
         let length = out.len();
         if out[0] >> 4 == 4 {
             put(out, 2, length as u16);
@@ -190,13 +191,15 @@ impl<'a> Splitter<'a> {
         } else {
             put(out, 4, (length - ip::IPV6_HEADER_LEN) as u16);
         }
+        payload
     }
 
     fn ipv4_header_len(&self) -> usize {
         self.header.header_len.max(IPV4_HEADER_LEN)
     }
 
-    fn put_checksum(&self, out: &mut [u8], offset: usize) {
+    // The payload is summed where it came from: reading back what was written a moment ago is slower.
+    fn put_checksum(&self, out: &mut [u8], payload: &[u8], offset: usize) {
         let at = self.header.header_len;
         put(out, at + offset, 0);
         let sum = Checksum::new()
@@ -206,7 +209,8 @@ impl<'a> Splitter<'a> {
                 self.header.protocol,
                 (out.len() - at) as u32,
             )
-            .bytes(&out[at..])
+            .bytes(&out[at..self.header_len])
+            .bytes(payload)
             .finish();
         put(out, at + offset, nonzero_for_udp(self.header.protocol, sum));
     }

@@ -4,7 +4,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use isthmus_esp::{DropReason, InboundTable, Opened, mss};
@@ -18,12 +17,12 @@ use super::gate::{Gate, Verdict};
 use super::native::{NativePackets, PathReports};
 use super::outer::is_native;
 use super::queue::CommandReceiver;
-use super::runs::{Place, Runs};
+use super::runs::Runs;
 use super::worker::{Direction, MAX_DESCRIPTORS, Turn};
 use super::{Counters, EventSender, IKE_PORT, InboundCommand, NAT_PORT, PlaneEvent};
 
-/// Receives whose packets may be joined with each other.
-const BUFFERS: usize = 4;
+/// Receives in one turn.
+const RECEIVES: usize = 4;
 /// Rounds of a busy socket after which the other one gets a look.
 const ROUNDS: usize = 16;
 /// Longest message that is handed to IKE.
@@ -34,7 +33,7 @@ const ADDRESS_PAUSE: Duration = Duration::from_secs(2);
 pub(super) struct Inbound {
     commands: CommandReceiver<InboundCommand>,
     device: Option<Arc<Device>>,
-    buffers: Vec<Box<[u8]>>,
+    buffer: Box<[u8]>,
     path_reports: PathReports,
     // Whether the sockets beside the busy one may have something, and for how many turns they were not looked at.
     ike_waits: bool,
@@ -69,9 +68,7 @@ impl Inbound {
         Self {
             commands,
             device: None,
-            buffers: (0..BUFFERS)
-                .map(|_| vec![0; RECEIVE_LEN].into_boxed_slice())
-                .collect(),
+            buffer: vec![0; RECEIVE_LEN].into_boxed_slice(),
             path_reports: PathReports::new(),
             ike_waits: false,
             raw_waits: false,
@@ -137,14 +134,14 @@ impl Inbound {
     /// False if the thread shall end.
     fn drain_ike(&mut self, device: &Device) -> bool {
         for _ in 0..ROUNDS {
-            let Some(received) = receive(&device.ike, &mut self.buffers[0]) else {
+            let Some(received) = receive(&device.ike, &mut self.buffer) else {
                 break;
             };
             // What came may be for an SPI whose command came while we were busy.
             if !self.execute_waiting() {
                 return false;
             }
-            for datagram in self.buffers[0][..received.len].chunks(received.segment_len) {
+            for datagram in self.buffer[..received.len].chunks(received.segment_len) {
                 self.opening.pass_to_ike(IKE_PORT, received.source, datagram);
             }
         }
@@ -156,28 +153,19 @@ impl Inbound {
         if !std::mem::take(&mut self.raw_waits) {
             return true;
         }
-        for round in 0..ROUNDS {
-            let buffer = round % BUFFERS;
-            let Some(packets) = NativePackets::receive(device, &mut self.buffers[buffer]) else {
+        for _ in 0..ROUNDS {
+            let Some(packets) = NativePackets::receive(device, &mut self.buffer) else {
                 break;
             };
             if !self.execute_waiting() {
                 return false;
             }
             for (packet, source) in packets.iter() {
-                let place = Place {
-                    buffer,
-                    start: packet.start,
-                    len: packet.len,
-                };
-                self.opening
-                    .take_esp(place, (source, packet.traffic_class), &mut self.buffers, device);
-            }
-            if buffer + 1 == BUFFERS {
-                self.opening.flush(&self.buffers, device);
+                let esp = &mut self.buffer[packet.start..packet.start + packet.len];
+                self.opening.take_esp(esp, (source, packet.traffic_class), device);
             }
         }
-        self.opening.flush(&self.buffers, device);
+        self.opening.flush(device);
         while let Some(report) = self.path_reports.next(device) {
             // Lost if the owner's queue is full: the next packet that is too big brings another.
             self.opening.events.try_send(PlaneEvent::Path(report));
@@ -185,22 +173,23 @@ impl Inbound {
         true
     }
 
-    /// Takes as many receives as there are buffers.
+    /// Takes a few receives. What they brought is written at the latest with the next few.
     fn drain_nat(&mut self, device: &Device) -> Turn {
-        let mut turn = Turn::Busy;
-        for buffer in 0..BUFFERS {
-            let Some(received) = receive(&device.nat, &mut self.buffers[buffer]) else {
-                turn = Turn::Idle;
-                break;
+        for _ in 0..RECEIVES {
+            let Some(received) = receive(&device.nat, &mut self.buffer) else {
+                self.opening.flush(device);
+                return Turn::Idle;
             };
             // What came may be on an SA whose command came while we were busy.
             if !self.execute_waiting() {
                 return Turn::End;
             }
-            self.opening.take(received, buffer, &mut self.buffers, device);
+            for datagram in self.buffer[..received.len].chunks_mut(received.segment_len) {
+                self.opening.take(datagram, received, device);
+            }
         }
-        self.opening.flush(&self.buffers, device);
-        turn
+        self.opening.flush_old(device);
+        Turn::Busy
     }
 }
 
@@ -253,42 +242,19 @@ impl Direction for Inbound {
 }
 
 impl Opening {
-    fn take(&mut self, received: Received, buffer: usize, buffers: &mut [Box<[u8]>], device: &Device) {
-        let mut start = 0;
-        while start < received.len {
-            let len = received.segment_len.min(received.len - start);
-            self.take_datagram(Place { buffer, start, len }, received, buffers, device);
-            start += len;
-        }
-    }
-
-    fn take_datagram(
-        &mut self,
-        place: Place,
-        received: Received,
-        buffers: &mut [Box<[u8]>],
-        device: &Device,
-    ) {
-        let datagram = &mut buffers[place.buffer][place.start..place.start + place.len];
+    /// Takes a datagram of port 4500.
+    fn take(&mut self, datagram: &mut [u8], received: Received, device: &Device) {
         match Encapsulated::of(datagram) {
             Encapsulated::Esp(_) => {}
             Encapsulated::Ike(message) => return self.pass_to_ike(NAT_PORT, received.source, message),
             Encapsulated::Keepalive => return,
             Encapsulated::Malformed => return self.counters.drops.add(DropReason::MalformedEsp, 1),
         }
-        let outer = (received.source, received.traffic_class);
-        self.take_esp(place, outer, buffers, device);
+        self.take_esp(datagram, (received.source, received.traffic_class), device);
     }
 
     /// Takes an ESP packet with its sender and traffic class, however it was carried.
-    fn take_esp(
-        &mut self,
-        place: Place,
-        (source, traffic_class): (SocketAddr, u8),
-        buffers: &mut [Box<[u8]>],
-        device: &Device,
-    ) {
-        let datagram = &mut buffers[place.buffer][place.start..place.start + place.len];
+    fn take_esp(&mut self, datagram: &mut [u8], (source, traffic_class): (SocketAddr, u8), device: &Device) {
         let Ok(header) = EspHeader::decode(datagram) else {
             return self.counters.drops.add(DropReason::MalformedEsp, 1);
         };
@@ -299,7 +265,7 @@ impl Opening {
             Ok(arrival) => arrival,
             Err(reason) => return context.counters.drops.add(reason, 1),
         };
-        context.counters.authentic_in.fetch_add(1, Ordering::Relaxed);
+        Counters::add(&context.counters.authentic_in, 1);
         if !context.seen {
             context.seen = self.events.try_send(PlaneEvent::FirstInbound { spi: header.spi });
         }
@@ -317,17 +283,9 @@ impl Opening {
         };
         let inner = &mut datagram[offset..offset + header.total_len];
         mss::clamp(inner, &header, usize::from(context.inner_mtu));
-        Counters::add(
-            &context.counters.packets_in,
-            &context.counters.bytes_in,
-            (1, header.total_len as u64),
-        );
-        let inner = Place {
-            buffer: place.buffer,
-            start: place.start + offset,
-            len: header.total_len,
-        };
-        let refused = self.runs.take(&header, inner, buffers, &device.tun);
+        Counters::add(&context.counters.packets_in, 1);
+        Counters::add(&context.counters.bytes_in, header.total_len as u64);
+        let refused = self.runs.take(&header, inner, &device.tun);
         self.count_refused(refused);
     }
 
@@ -349,8 +307,13 @@ impl Opening {
         });
     }
 
-    fn flush(&mut self, buffers: &[Box<[u8]>], device: &Device) {
-        let refused = self.runs.flush(buffers, &device.tun);
+    fn flush(&mut self, device: &Device) {
+        let refused = self.runs.flush(&device.tun);
+        self.count_refused(refused);
+    }
+
+    fn flush_old(&mut self, device: &Device) {
+        let refused = self.runs.flush_old(&device.tun);
         self.count_refused(refused);
     }
 

@@ -444,7 +444,8 @@ impl Sender<'_> {
     fn finish(self, events: &EventSender) {
         let context = self.context;
         let counters = &context.counters;
-        Counters::add(&counters.packets_out, &counters.bytes_out, self.passed);
+        Counters::add(&counters.packets_out, self.passed.0);
+        Counters::add(&counters.bytes_out, self.passed.1);
         let id = context.id;
         if self.sa.nears_exhaustion()
             && context.told == Told::Nothing

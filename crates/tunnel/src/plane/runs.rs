@@ -1,76 +1,54 @@
 //! Opened packets on their way into few writes to the TUN device.
+//!
+//! The payloads of a run are copied behind each other as they come. That costs less than it saves: the kernel copies one
+//! long piece several times as fast as many short ones, one receive buffer that stays in the cache serves all receives,
+//! and a run can grow over as many of them as it takes to fill it.
 
 use std::io::{self, IoSlice};
 
-use isthmus_esp::offload::{PacketRun, UdpJoining, VNET_HEADER_LEN};
-use isthmus_netlink::tun::Tun;
+use isthmus_esp::offload::{MAX_HEADER_LEN, PacketRun, Splitter, UdpJoining, VNET_HEADER_LEN};
+use isthmus_netlink::tun::{READ_LEN, Tun};
 use isthmus_wire::ip::IpHeader;
 
 /// Runs that grow at the same time, each of another flow.
 const MAX_RUNS: usize = 8;
-/// Packets in one run: as many as the longest super-packet holds of 1,024 bytes.
-const MAX_PIECES: usize = 64;
+/// Where the payloads of a run begin in its buffer. The headers end there; a multiple of the cache line.
+const PAYLOAD: usize = (VNET_HEADER_LEN + MAX_HEADER_LEN).next_multiple_of(64);
+const BUFFER_LEN: usize = PAYLOAD + 65_536;
 
 const PLAIN: [u8; VNET_HEADER_LEN] = [0; VNET_HEADER_LEN];
-
-/// Where a packet is: which buffer, where it begins, how long it is.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Place {
-    pub(super) buffer: usize,
-    pub(super) start: usize,
-    pub(super) len: usize,
-}
-
-impl Place {
-    fn of<'a>(&self, buffers: &'a [Box<[u8]>]) -> &'a [u8] {
-        &buffers[self.buffer][self.start..self.start + self.len]
-    }
-}
 
 /// TCP segments and UDP datagrams being joined. Packets of one flow leave in the order in which they came.
 pub(super) struct Runs {
     // The oldest first.
     open: Vec<Run>,
-    #[expect(
-        clippy::vec_box,
-        reason = "they move between the lists, which must not copy them"
-    )]
-    spare: Vec<Box<Pieces>>,
+    // The one that was used last at the end: it is still in the cache.
+    spare: Vec<Box<[u8]>>,
+    // Holds a packet while a refused super-packet is written in parts.
+    part: Box<[u8]>,
 }
 
 struct Run {
     headers: PacketRun,
-    pieces: Box<Pieces>,
-}
-
-struct Pieces {
-    places: [Place; MAX_PIECES],
-    count: usize,
+    buffer: Box<[u8]>,
+    end: usize,
+    // Whether it has already lived through a turn.
+    old: bool,
 }
 
 impl Runs {
     pub(super) fn new() -> Self {
-        let pieces = || {
-            Box::new(Pieces {
-                places: [Place::default(); MAX_PIECES],
-                count: 0,
-            })
-        };
         Self {
             open: Vec::with_capacity(MAX_RUNS),
-            spare: (0..MAX_RUNS).map(|_| pieces()).collect(),
+            spare: (0..MAX_RUNS)
+                .map(|_| vec![0; BUFFER_LEN].into_boxed_slice())
+                .collect(),
+            part: vec![0; READ_LEN].into_boxed_slice(),
         }
     }
 
     /// Takes a packet. Returns how many packets the device refused meanwhile.
-    pub(super) fn take(
-        &mut self,
-        header: &IpHeader,
-        place: Place,
-        buffers: &[Box<[u8]>],
-        tun: &Tun,
-    ) -> usize {
-        let packet = place.of(buffers);
+    pub(super) fn take(&mut self, header: &IpHeader, packet: &[u8], tun: &Tun) -> usize {
         let mut refused = 0;
         // A fragment may be of several of the flows that are open.
         while let Some(index) = self
@@ -78,87 +56,109 @@ impl Runs {
             .iter()
             .position(|run| run.headers.shares_flow(header, packet))
         {
-            let Run { headers, pieces } = &mut self.open[index];
-            if pieces.count < MAX_PIECES && headers.join(header, packet) {
-                pieces.places[pieces.count] = place;
-                pieces.count += 1;
+            let run = &mut self.open[index];
+            if run.headers.join(header, packet) {
+                run.append(packet);
+                if run.headers.is_full() {
+                    refused += self.end(index, tun);
+                }
                 return refused;
             }
-            refused += self.end(index, buffers, tun);
+            refused += self.end(index, tun);
         }
         let udp = if tun.has_udp_segmentation() {
             UdpJoining::Allowed
         } else {
             UdpJoining::Refused
         };
-        let Some(headers) = PacketRun::start(header, packet, udp) else {
-            let written = tun.write(&[IoSlice::new(&PLAIN), IoSlice::new(packet)]);
-            return refused + usize::from(written.is_err());
-        };
         if self.open.len() == MAX_RUNS {
-            refused += self.end(0, buffers, tun);
+            refused += self.end(0, tun);
         }
-        if let Some(mut pieces) = self.spare.pop() {
-            pieces.places[0] = place;
-            pieces.count = 1;
-            self.open.push(Run { headers, pieces });
+        let begun = PacketRun::start(header, packet, udp).filter(|headers| !headers.is_full());
+        match begun.and_then(|headers| Some((headers, self.spare.pop()?))) {
+            Some((headers, buffer)) => {
+                let mut run = Run {
+                    headers,
+                    buffer,
+                    end: PAYLOAD,
+                    old: false,
+                };
+                run.append(packet);
+                self.open.push(run);
+                refused
+            }
+            None => {
+                let written = tun.write(&[IoSlice::new(&PLAIN), IoSlice::new(packet)]);
+                refused + usize::from(written.is_err())
+            }
         }
-        refused
     }
 
     /// Writes everything. Returns how many packets the device refused.
-    pub(super) fn flush(&mut self, buffers: &[Box<[u8]>], tun: &Tun) -> usize {
+    pub(super) fn flush(&mut self, tun: &Tun) -> usize {
         let mut refused = 0;
-        for run in self.open.drain(..) {
-            let (lost, pieces) = run.write(buffers, tun);
-            refused += lost;
-            self.spare.push(pieces);
+        while !self.open.is_empty() {
+            refused += self.end(0, tun);
         }
         refused
     }
 
-    fn end(&mut self, index: usize, buffers: &[Box<[u8]>], tun: &Tun) -> usize {
-        let (lost, pieces) = self.open.remove(index).write(buffers, tun);
-        self.spare.push(pieces);
-        lost
+    /// Writes what was there already when this was called last: what waits to be joined waits no longer than that.
+    /// Returns how many packets the device refused.
+    pub(super) fn flush_old(&mut self, tun: &Tun) -> usize {
+        let mut refused = 0;
+        while self.open.first().is_some_and(|run| run.old) {
+            refused += self.end(0, tun);
+        }
+        for run in &mut self.open {
+            run.old = true;
+        }
+        refused
+    }
+
+    fn end(&mut self, index: usize, tun: &Tun) -> usize {
+        let mut run = self.open.remove(index);
+        let refused = run.write(&mut self.part, tun);
+        self.spare.push(run.buffer);
+        refused
     }
 }
 
 impl Run {
-    /// Writes the run. Returns how many packets the device refused, and what can serve the next run.
-    fn write(mut self, buffers: &[Box<[u8]>], tun: &Tun) -> (usize, Box<Pieces>) {
-        let places = &self.pieces.places[..self.pieces.count];
-        if let [only] = places {
-            let written = tun.write(&[IoSlice::new(&PLAIN), IoSlice::new(only.of(buffers))]);
-            return (usize::from(written.is_err()), self.pieces);
-        }
-        let header_len = self.headers.header_len();
-        let (vnet, headers) = self.headers.finish();
-        let vnet = vnet.encode();
-        let mut slices = [IoSlice::new(&[]); MAX_PIECES + 2];
-        slices[0] = IoSlice::new(&vnet);
-        slices[1] = IoSlice::new(headers);
-        for (slice, place) in slices[2..].iter_mut().zip(places) {
-            *slice = IoSlice::new(&place.of(buffers)[header_len..]);
-        }
-        let lost = match tun.write(&slices[..places.len() + 2]) {
-            Ok(()) => 0,
-            Err(error) => Self::write_apart(places, buffers, tun, &error),
-        };
-        (lost, self.pieces)
+    /// Copies the payload of a packet that was joined.
+    fn append(&mut self, packet: &[u8]) {
+        let payload = &packet[self.headers.header_len()..];
+        self.buffer[self.end..self.end + payload.len()].copy_from_slice(payload);
+        self.end += payload.len();
     }
 
-    // A kernel that refuses a super-packet (some refuse certain shapes) still takes its parts.
-    fn write_apart(places: &[Place], buffers: &[Box<[u8]>], tun: &Tun, error: &io::Error) -> usize {
-        if error.kind() != io::ErrorKind::InvalidInput {
-            return places.len();
+    /// Writes the run. Returns how many packets the device refused.
+    fn write(&mut self, part: &mut [u8], tun: &Tun) -> usize {
+        let (vnet, headers) = self.headers.finish();
+        let start = PAYLOAD - headers.len();
+        self.buffer[start..PAYLOAD].copy_from_slice(headers);
+        let start = start - VNET_HEADER_LEN;
+        self.buffer[start..start + VNET_HEADER_LEN].copy_from_slice(&vnet.encode());
+        let whole = &self.buffer[start..self.end];
+        match tun.write(&[IoSlice::new(whole)]) {
+            Ok(()) => 0,
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => write_apart(whole, part, tun),
+            Err(_) => self.headers.count(),
         }
-        places
-            .iter()
-            .filter(|place| {
-                tun.write(&[IoSlice::new(&PLAIN), IoSlice::new(place.of(buffers))])
-                    .is_err()
-            })
-            .count()
     }
+}
+
+/// A kernel that refuses a super-packet (some refuse certain shapes) still takes its parts. Returns how many packets the
+/// device refused.
+fn write_apart(whole: &[u8], part: &mut [u8], tun: &Tun) -> usize {
+    let Ok(splitter) = Splitter::new(whole) else {
+        return 1;
+    };
+    (0..splitter.count())
+        .filter(|&index| {
+            let part = &mut part[..splitter.len_of(index)];
+            splitter.write(index, part);
+            tun.write(&[IoSlice::new(&PLAIN), IoSlice::new(part)]).is_err()
+        })
+        .count()
 }
