@@ -23,18 +23,21 @@ const MAX_USED: usize = 1 << 16;
 
 /// Sends payloads under an established SA.
 pub(super) fn send(host: &mut Host, sa: &mut Sa, payloads: &[Payload]) {
+    if let Some(message) = protect(host, sa, payloads) {
+        host.send(&sa.path, message);
+    }
+}
+
+/// The message with payloads under an established SA.
+pub(super) fn protect(host: &mut Host, sa: &mut Sa, payloads: &[Payload]) -> Option<Vec<u8>> {
     let header = sa.header(ExchangeType::INFORMATIONAL, 0);
-    let path = sa.path;
-    let Some(established) = sa.established_mut() else {
-        return;
-    };
+    let established = sa.established_mut()?;
     let message_id = new_message_id(host, established);
     let keys = &established.keys;
     let mut iv = keys.exchange_iv(&established.last_block, message_id);
     let content = Content::hashed(payloads, |rest| keys.hash_1(message_id, rest));
     let header = IsakmpHeader { message_id, ..header };
-    let message = encrypt(keys, &mut iv, header, content);
-    host.send(&path, message);
+    Some(encrypt(keys, &mut iv, header, content))
 }
 
 /// Tells the peer of an error: protected under an established SA, else in clear.
@@ -56,16 +59,6 @@ pub(super) fn delete_child(host: &mut Host, sa: &mut Sa, inbound_spi: u32) {
         host,
         sa,
         &[Payload::Delete(DeletePayload::one(ProtocolId::ESP, spi))],
-    );
-}
-
-/// Tells the peer that the ISAKMP SA is gone.
-pub(super) fn delete_sa(host: &mut Host, sa: &mut Sa) {
-    let spi = sa.spi();
-    send(
-        host,
-        sa,
-        &[Payload::Delete(DeletePayload::one(ProtocolId::ISAKMP, spi))],
     );
 }
 

@@ -118,6 +118,7 @@ pub(super) fn start(
         begun_at: scope.now,
         replaces,
         told: 0,
+        postponed: None,
     };
     if aggressive {
         super::aggressive::first(scope, &mut sa, &config, patience)?;
@@ -218,6 +219,7 @@ pub(super) fn incoming(scope: &mut Scope<'_>, id: VpnConnectionId, datagram: &Da
         begun_at: scope.now,
         replaces: Vec::new(),
         told: 0,
+        postponed: None,
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod aggressive;
 mod attributes;
+mod farewell;
 mod fault;
 mod identity;
 mod informational;
@@ -20,6 +21,7 @@ mod receive;
 mod sa;
 mod timeout;
 mod tunnel;
+mod turns;
 mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,11 +32,13 @@ use isthmus_types::VpnConnectionId;
 use isthmus_wire::ike::IkeSpi;
 use isthmus_wire::isakmp::NotifyType;
 
+use self::farewell::Farewell;
 use self::fault::Fault;
 use self::message::Parts;
 use self::receive::Datagram;
 use self::sa::{Established, Handshake, Sa, Secrets, State};
 use self::tunnel::Tunnel;
+use self::turns::TURN;
 use crate::channel::Role;
 use crate::connection::Connection;
 use crate::error::IkeError;
@@ -48,9 +52,9 @@ const AFTER_DELETE: Duration = Duration::from_millis(500);
 /// How long the initiator of phase 1 has to ask for Child SAs before we do.
 const PEER_FIRST: Duration = Duration::from_secs(2);
 /// How long an SA that we replaced stays.
-const OWN_GRACE: Duration = Duration::from_secs(5);
+const OWN_GRACE: Duration = Duration::from_secs(3);
 /// How long one stays that the peer should remove: its message may have been lost.
-const PEERS_GRACE: Duration = Duration::from_secs(10);
+const PEERS_GRACE: Duration = Duration::from_secs(6);
 /// Shortest lifetime of phase 1 that a peer can impose.
 const MIN_IKE_LIFETIME: Duration = Duration::from_secs(60);
 
@@ -62,6 +66,8 @@ pub(crate) struct Machine {
     tunnels: BTreeMap<VpnConnectionId, Tunnel>,
     /// SAs that others began, by their address and cookie: finds repeated first messages.
     begun: BTreeMap<(IpAddr, IkeSpi), SaId>,
+    /// Deletes that are sent once more.
+    farewells: Vec<Farewell>,
     due: BTreeSet<(Instant, Owner)>,
     armed: BTreeMap<Owner, Instant>,
 }
@@ -76,6 +82,7 @@ pub(crate) struct Counts {
 /// What has timers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Owner {
+    Farewells,
     Sa(SaId),
     Tunnel(VpnConnectionId),
 }
@@ -135,6 +142,7 @@ impl Machine {
     pub(crate) fn next_timeout(&self) -> Option<(Instant, &'static str)> {
         self.due.first().map(|(at, owner)| {
             let why = match owner {
+                Owner::Farewells => "delete of an ISAKMP SA",
                 Owner::Sa(_) => "ISAKMP SA",
                 Owner::Tunnel(_) => "Child SAs of IKEv1",
             };
@@ -288,6 +296,10 @@ impl Machine {
             // Who begins phase 1 wants Child SAs: what is missing after a while we ask for.
             connection.child_pause.at_least(PEER_FIRST, now);
         }
+        if !self.established_of(sa.connection).is_empty() {
+            // The peer moves its Child SAs to the new SA first.
+            connection.child_pause.at_least(TURN, now);
+        }
         let ours = Duration::from_secs(u64::from(connection.config.ike_lifetime_seconds));
         let lifetime = handshake
             .lifetime
@@ -324,9 +336,10 @@ impl Machine {
         self.supersede_siblings(scope, sa);
     }
 
-    /// Of several SAs of a connection one is used. Those that were there when it began go. Of two that were made at once the
-    /// one with the higher nonce is used, which both ends see alike; the other one goes if it is ours, and is a spare if it
-    /// is the peer's, as there are peers whose Child SAs go with it.
+    /// Of several SAs of a connection one is used: the newest, as far as it can be told. Those that were there when it began go,
+    /// and those that were finished before it. Where both are of the same moment, because one did not wait for the other, it is
+    /// the one with the higher nonce, which both ends see alike; the other one goes if it is ours, and is a spare if it is the
+    /// peer's, as there are peers whose Child SAs go with it.
     fn supersede_siblings(&mut self, scope: &mut Scope<'_>, sa: &mut Sa) {
         let Some(connection) = sa.connection else {
             return;
@@ -334,12 +347,16 @@ impl Machine {
         let now = scope.now;
         let own_role = sa.role;
         let replaces = std::mem::take(&mut sa.replaces);
+        let mut superseded = Vec::new();
         for id in self.sas_of(connection) {
             self.with_sa(scope, id, |_, _, other| {
                 let other_role = other.role;
                 let unanswered = other.is_unanswered();
                 match &mut other.state {
-                    State::Established(established) if replaces.contains(&id) => {
+                    State::Established(established)
+                        if replaces.contains(&id) || established.established_at + TURN / 2 <= now =>
+                    {
+                        superseded.push(id);
                         let at = match own_role {
                             Role::Initiator => now + OWN_GRACE,
                             Role::Responder => now + PEERS_GRACE,
@@ -373,6 +390,7 @@ impl Machine {
                 }
             });
         }
+        self.make_anew_what_hangs_on(scope, connection, &superseded, sa.begun_at);
     }
 
     /// The peer keeps a spare, so it keeps what is on it: ours goes instead.

@@ -13,9 +13,17 @@ use crate::event::{ChildId, Event};
 use crate::evidence;
 use crate::finding::{End, EventKind, Layer};
 use crate::host::GRACE;
+use crate::sa::SaId;
 
-/// A delete is sent once more after this time, while what the peer sends meanwhile is still received.
+/// A delete is sent once more after this time, and then again, while what the peer sends meanwhile is still received.
 const DELETE_AGAIN: Duration = Duration::from_secs(2);
+const DELETES_MORE: u8 = 2;
+/// From the last packet on a child to its delete, which must not overtake it.
+const QUIET: Duration = Duration::from_millis(500);
+/// The peer may have begun an ISAKMP SA so long before we hear of it.
+const UNHEARD: Duration = Duration::from_millis(200);
+/// For so long an ISAKMP SA is kept for Child SAs that may go with it.
+const CARRYING: Duration = Duration::from_secs(30);
 
 impl Machine {
     pub(super) fn add_child(&mut self, connection: VpnConnectionId, child: Child) {
@@ -137,7 +145,7 @@ impl Machine {
         if let Some(child) = tunnel
             .children
             .iter_mut()
-            .filter(|child| child.pair == *pair && child.ready)
+            .filter(|child| child.pair == *pair && child.ready && !child.leaves)
             .max_by_key(|child| child.id)
         {
             child.superseded_at = None;
@@ -197,7 +205,7 @@ impl Machine {
         {
             tunnel
                 .farewells
-                .push((scope.now + DELETE_AGAIN, child.inbound_spi));
+                .push((scope.now + DELETE_AGAIN, child.inbound_spi, DELETES_MORE));
         }
         if let Some(connection) = scope.connections.get_mut(&connection) {
             connection.diary.note(EventKind::ChildDeleted {
@@ -209,9 +217,10 @@ impl Machine {
         scope.touched.insert(connection);
     }
 
+    /// On every ISAKMP SA that there is, as the peer may look for the child only under the one to which it belongs there.
     fn send_delete(&mut self, scope: &mut Scope<'_>, connection: VpnConnectionId, inbound_spi: u32) {
-        if let Some(live) = self.live_of(connection) {
-            self.with_sa(scope, live, |_, scope, sa| {
+        for id in self.established_of(Some(connection)) {
+            self.with_sa(scope, id, |_, scope, sa| {
                 super::informational::delete_child(scope.host, sa, inbound_spi);
             });
         }
@@ -288,28 +297,97 @@ impl Machine {
             if child.expire_at <= now {
                 over.push(child.id);
             } else if is_due(child.superseded_at, now) {
-                superseded.push((child.id, child.pair.clone()));
+                superseded.push((child.id, child.pair.clone(), child.leaves));
             } else if is_due(child.rekey_at, now) {
                 child.outdated = true;
             }
         }
         let farewells = std::mem::take(&mut tunnel.farewells);
-        let (again, later): (Vec<_>, Vec<_>) = farewells.into_iter().partition(|(at, _)| *at <= now);
+        let (again, later): (Vec<_>, Vec<_>) = farewells.into_iter().partition(|(at, ..)| *at <= now);
         tunnel.farewells = later;
-        for (_, spi) in again {
+        let more = again.iter().filter(|(_, _, left)| *left > 1);
+        tunnel
+            .farewells
+            .extend(more.map(|(_, spi, left)| (now + DELETE_AGAIN, *spi, *left - 1)));
+        for (_, spi, _) in again {
             self.send_delete(scope, connection, spi);
         }
         for id in over {
             self.delete(scope, connection, id, Duration::ZERO);
         }
-        for (id, pair) in superseded {
-            if self.in_use(Some(connection), &pair).is_empty() {
+        for (id, pair, leaves) in superseded {
+            if leaves {
+                self.delete(scope, connection, id, GRACE);
+            } else if self.in_use(Some(connection), &pair).is_empty() {
                 self.keep_newest(connection, &pair);
             } else {
-                self.delete(scope, connection, id, GRACE);
+                self.quiet(scope, connection, id);
             }
         }
         scope.host.clear_graves(now);
+    }
+}
+
+impl Machine {
+    /// Sends nothing more on a child that goes, and lets what is on the way arrive before it goes.
+    fn quiet(&mut self, scope: &mut Scope<'_>, connection: VpnConnectionId, id: ChildId) {
+        if let Some(connection) = scope.connections.get_mut(&connection) {
+            connection.retire(scope.host, id);
+        }
+        if let Some(child) = self
+            .tunnels
+            .get_mut(&connection)
+            .and_then(|tunnel| tunnel.child_mut(id))
+        {
+            child.leaves = true;
+            child.superseded_at = Some(scope.now + QUIET);
+        }
+    }
+
+    /// Replaces the children that were made under ISAKMP SAs that go while their successor was being made: the peer may not
+    /// have moved them to that one.
+    pub(super) fn make_anew_what_hangs_on(
+        &mut self,
+        scope: &mut Scope<'_>,
+        connection: VpnConnectionId,
+        superseded: &[SaId],
+        successor_begun_at: Instant,
+    ) {
+        let may = scope
+            .connections
+            .get(&connection)
+            .is_some_and(|connection| connection.may_initiate());
+        let Some(tunnel) = self.tunnels.get_mut(&connection).filter(|_| may) else {
+            return;
+        };
+        for child in &mut tunnel.children {
+            child.outdated |= superseded.contains(&child.made_under)
+                && child.is_in_use()
+                && child.installed_at + UNHEARD > successor_begun_at;
+        }
+    }
+
+    /// Whether there are children that are to be replaced because they may go with this ISAKMP SA. `live` is its successor.
+    pub(super) fn carries_children(
+        &self,
+        sa: SaId,
+        live: SaId,
+        connection: Option<VpnConnectionId>,
+        now: Instant,
+    ) -> bool {
+        let is_recent = self
+            .sas
+            .get(&live)
+            .and_then(Sa::established)
+            .is_some_and(|live| now < live.established_at + CARRYING);
+        let tunnel = connection.and_then(|connection| self.tunnels.get(&connection));
+        is_recent
+            && tunnel.is_some_and(|tunnel| {
+                tunnel
+                    .children
+                    .iter()
+                    .any(|child| child.made_under == sa && child.outdated && child.is_in_use())
+            })
     }
 }
 

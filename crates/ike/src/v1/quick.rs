@@ -730,6 +730,8 @@ fn install(
             expire_at: now + expire_after,
             outdated: false,
             superseded_at: None,
+            leaves: false,
+            made_under: sa.id,
         },
     );
     Ok(id)

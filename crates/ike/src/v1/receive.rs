@@ -92,13 +92,16 @@ impl Machine {
             })
     }
 
-    fn on_message(&mut self, scope: &mut Scope<'_>, sa: &mut Sa, datagram: &Datagram<'_>) {
+    pub(super) fn on_message(&mut self, scope: &mut Scope<'_>, sa: &mut Sa, datagram: &Datagram<'_>) {
         if let Some(answered) = &mut sa.answered
             && answered.is_for(&datagram.digest)
         {
             if let Some(reply) = answered.repeat(&datagram.digest) {
                 scope.host.send(&sa.path, reply);
             }
+            return;
+        }
+        if self.postpone(scope, sa, datagram) {
             return;
         }
         let result = match datagram.header.exchange {

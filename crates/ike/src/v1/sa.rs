@@ -10,6 +10,7 @@ use isthmus_wire::isakmp::{ExchangeType, IsakmpFlags, IsakmpHeader, PayloadType}
 
 use super::keys::Keys;
 use super::quick::Quick;
+use super::turns::Postponed;
 use crate::algorithm::IkeSuite;
 use crate::channel::{Role, Sealed};
 use crate::host::Host;
@@ -50,6 +51,8 @@ pub(super) struct Sa {
     pub(super) replaces: Vec<SaId>,
     /// How often we told in clear that a proof is wrong.
     pub(super) told: u8,
+    /// A message of phase 1 that another SA comes before.
+    pub(super) postponed: Option<Postponed>,
 }
 
 /// What the peer can do, as its vendor ids say.
@@ -389,7 +392,10 @@ impl Sa {
                 .flatten()
                 .min()
             }
-            None => [request, Some(self.until)].into_iter().flatten().min(),
+            None => {
+                let postponed = self.postponed.as_ref().map(|postponed| postponed.at);
+                [request, postponed, Some(self.until)].into_iter().flatten().min()
+            }
         }
     }
 }

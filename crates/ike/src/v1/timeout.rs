@@ -14,6 +14,9 @@ use crate::finding::{FindingKind, Unanswered};
 /// Between two R-U-THERE for the same silence, at most.
 const PROBE_INTERVAL: Duration = Duration::from_secs(3);
 
+/// How soon an SA is looked at again that goes when nothing hangs on it any more.
+const CARRIED: Duration = Duration::from_secs(1);
+
 impl Machine {
     /// Acts on everything that is due.
     pub(crate) fn handle_timeout(&mut self, scope: &mut Scope<'_>) {
@@ -25,6 +28,7 @@ impl Machine {
             .collect();
         for owner in due {
             match owner {
+                Owner::Farewells => self.say_farewells(scope),
                 Owner::Sa(id) => {
                     self.with_sa(scope, id, |machine, scope, sa| machine.sa_timeout(scope, sa));
                 }
@@ -36,6 +40,10 @@ impl Machine {
     fn sa_timeout(&mut self, scope: &mut Scope<'_>, sa: &mut Sa) {
         if sa.established().is_some() {
             self.established_timeout(scope, sa);
+            return;
+        }
+        self.resume(scope, sa);
+        if sa.established().is_some() || matches!(sa.state, State::Dead) {
             return;
         }
         let now = scope.now;
@@ -60,23 +68,28 @@ impl Machine {
     fn established_timeout(&mut self, scope: &mut Scope<'_>, sa: &mut Sa) {
         let now = scope.now;
         let path = sa.path;
-        let connection = sa.connection;
+        let (id, connection) = (sa.id, sa.connection);
         let Some(established) = sa.established_mut() else {
             return;
         };
         if established.expire_at <= now {
-            informational::delete_sa(scope.host, sa);
+            self.delete_sa(scope, sa);
             self.drop_sa(scope, sa);
             return;
         }
         if established.superseded_at.is_some_and(|at| at <= now) {
-            let better = connection.is_some_and(|connection| self.live_of(connection).is_some());
-            if better {
-                informational::delete_sa(scope.host, sa);
-                self.drop_sa(scope, sa);
-                return;
+            let better = connection.and_then(|connection| self.live_of(connection));
+            match better {
+                Some(live) if self.carries_children(id, live, connection, now) => {
+                    established.superseded_at = Some(now + CARRIED);
+                }
+                Some(_) => {
+                    self.delete_sa(scope, sa);
+                    self.drop_sa(scope, sa);
+                    return;
+                }
+                None => established.superseded_at = None,
             }
-            established.superseded_at = None;
         }
         if established.rekey_at.is_some_and(|at| at <= now) {
             established.wants_rekey = true;
@@ -224,8 +237,8 @@ impl Machine {
             self.delete(scope, connection, id, Duration::ZERO);
         }
         for id in self.sas_of(connection) {
-            self.with_sa(scope, id, |_, scope, sa| {
-                informational::delete_sa(scope.host, sa);
+            self.with_sa(scope, id, |machine, scope, sa| {
+                machine.delete_sa(scope, sa);
                 if let State::Established(established) = std::mem::replace(&mut sa.state, State::Dead) {
                     for (_, quick) in established.quick {
                         quick.abandon(scope.host);

@@ -8,6 +8,7 @@ use crate::algorithm::EspSuite;
 use crate::channel::Role;
 use crate::config::ConnectionConfig;
 use crate::event::ChildId;
+use crate::sa::SaId;
 use crate::selector::{Selector, Traffic};
 
 /// One range on our side and one on the peer's.
@@ -38,6 +39,10 @@ pub(super) struct Child {
     pub(super) outdated: bool,
     /// Another one is in use for the pair; this one goes then if that still holds.
     pub(super) superseded_at: Option<Instant>,
+    /// Nothing is sent on it any more, and it will not come back into use.
+    pub(super) leaves: bool,
+    /// The ISAKMP SA that it was made under.
+    pub(super) made_under: SaId,
 }
 
 /// What a connection has of phase 2.
@@ -50,8 +55,8 @@ pub(super) struct Tunnel {
     pub(super) pair_turn: usize,
     /// Which part of the offer the next phase 1 makes: the next one after a refusal.
     pub(super) offer_turn: usize,
-    /// Inbound SPIs whose delete is sent once more then: nothing confirms the first.
-    pub(super) farewells: Vec<(Instant, u32)>,
+    /// Inbound SPIs whose delete is sent once more then, as nothing confirms the first, and how often still.
+    pub(super) farewells: Vec<(Instant, u32, u8)>,
 }
 
 impl Pair {
@@ -130,7 +135,7 @@ impl Tunnel {
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        let farewells = self.farewells.iter().map(|(at, _)| *at);
+        let farewells = self.farewells.iter().map(|(at, ..)| *at);
         self.children
             .iter()
             .map(Child::next_timeout)

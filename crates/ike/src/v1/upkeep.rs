@@ -6,6 +6,7 @@ use isthmus_types::VpnConnectionId;
 
 use super::sa::Sa;
 use super::tunnel::Pair;
+use super::turns::TURN;
 use super::{Machine, Owner, Scope, quick};
 use crate::event::ChildId;
 use crate::nat::NatStatus;
@@ -31,6 +32,8 @@ impl Machine {
         );
         let wanted = Pair::wanted(&connection.config);
         let live = self.live_of(id);
+        let peer_begins = self.peer_is_at_it(id, scope.now);
+        let between = live.is_some() && self.is_between_sas(id, scope.now);
         let mut start = false;
         if may {
             let attempting = sas.iter().any(|id| self.sas.get(id).is_some_and(Sa::is_attempt));
@@ -38,8 +41,13 @@ impl Machine {
                 sa.established()
                     .is_some_and(|established| established.wants_rekey)
             });
-            start = needed && !attempting && ike_over;
-            if let Some(live) = live
+            start = needed && !attempting && ike_over && !peer_begins;
+            if needed && peer_begins {
+                connection.ike_pause.at_least(TURN, scope.now);
+            }
+            if between {
+                connection.child_pause.at_least(TURN, scope.now);
+            } else if let Some(live) = live
                 && child_over
             {
                 self.ask_for(scope, live, id, wanted);
