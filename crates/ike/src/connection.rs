@@ -18,6 +18,8 @@ use crate::status::{ConnectionState, DownReason};
 
 /// A child that only waits for a sign of the peer sends after this time without one.
 const WAIT_AT_MOST: Duration = Duration::from_secs(3);
+/// The same where the peer shows that it has not got our answer yet.
+const WAIT_LONGEST: Duration = Duration::from_secs(10);
 /// For so long we remember that we closed an IKE SA of the peer's making.
 const OVERRULED_FOR: Duration = Duration::from_secs(300);
 /// Longest pause between attempts.
@@ -58,7 +60,7 @@ struct Sender {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outbound {
     Ready,
-    Waiting { until: Instant },
+    Waiting { since: Instant, until: Instant },
 }
 
 /// Pauses between attempts that grow with each failure.
@@ -242,6 +244,7 @@ impl Connection {
             Outbound::Ready
         } else {
             Outbound::Waiting {
+                since: now,
                 until: now + WAIT_AT_MOST,
             }
         };
@@ -275,6 +278,33 @@ impl Connection {
         });
     }
 
+    /// The peer asks for the child once more: it has not got our answer yet.
+    pub(crate) fn prolong_wait(&mut self, child: ChildId, now: Instant) {
+        for sender in self.outbound.iter_mut().filter(|sender| sender.child == child) {
+            if let Outbound::Waiting { since, until } = &mut sender.state {
+                *until = (now + WAIT_AT_MOST).min(*since + WAIT_LONGEST);
+            }
+        }
+    }
+
+    /// A child that is one too many does not begin to send, and sends no more if another one does.
+    pub(crate) fn withhold(&mut self, host: &mut Host, child: ChildId) {
+        let Some(place) = self.outbound.iter().position(|sender| sender.child == child) else {
+            return;
+        };
+        if self.outbound[place].state != Outbound::Ready {
+            self.outbound.remove(place);
+            return;
+        }
+        let traffic = &self.outbound[place].traffic;
+        let others_send = self.outbound.iter().any(|other| {
+            other.child != child && other.state == Outbound::Ready && other.traffic.covers(traffic)
+        });
+        if others_send {
+            self.retire(host, child);
+        }
+    }
+
     /// The child sends no more. Those that wait for traffic that nobody sends any more begin to, the newest first.
     pub(crate) fn retire(&mut self, host: &mut Host, child: ChildId) {
         let Some(place) = self.outbound.iter().position(|sender| sender.child == child) else {
@@ -302,7 +332,7 @@ impl Connection {
         let due: Vec<ChildId> = self
             .outbound
             .iter()
-            .filter(|sender| matches!(sender.state, Outbound::Waiting { until } if until <= now))
+            .filter(|sender| matches!(sender.state, Outbound::Waiting { until, .. } if until <= now))
             .map(|sender| sender.child)
             .collect();
         for child in due {
@@ -314,7 +344,7 @@ impl Connection {
     pub(crate) fn next_timeout(&self, now: Instant) -> Option<Instant> {
         let waiting = self.outbound.iter().filter_map(|sender| match sender.state {
             Outbound::Ready => None,
-            Outbound::Waiting { until } => Some(until),
+            Outbound::Waiting { until, .. } => Some(until),
         });
         let pauses = [self.ike_pause.next(), self.child_pause.next()]
             .into_iter()

@@ -6,8 +6,9 @@ use std::time::Duration;
 use isthmus_wire::ike::{ExchangeType, IkeFlags, NotifyType, Payload, ProtocolId};
 
 use crate::channel::Received;
+use crate::child::Child;
 use crate::error::IkeError;
-use crate::event::Event;
+use crate::event::{ChildId, Event};
 use crate::exchange::{Datagram, Fate, create_child, followup_ke, informational, rekey_ike, request};
 use crate::finding::EventKind;
 use crate::host::{Context, GRACE};
@@ -52,6 +53,12 @@ fn on_request(
         Received::New(opened) => Ok(opened.payloads),
         Received::Malformed(error) => Err(error),
         Received::Repeated(response) => {
+            // A child that the answer tells of is not there yet.
+            if let Some(connection) = &mut context.connection {
+                for child in &established.children {
+                    connection.prolong_wait(child.id, context.now);
+                }
+            }
             context
                 .host
                 .send_to(datagram.local_port, datagram.remote, response);
@@ -62,6 +69,7 @@ fn on_request(
     established.last_heard = context.now;
     follow(context, sa, established, datagram);
     let exchange = datagram.message.header.exchange;
+    let answered: Vec<ChildId> = established.children.iter().map(|child| child.id).collect();
     let (answer, fate) = match payloads.and_then(Parts::sort) {
         Ok(parts) => {
             sa.note_auth_lifetime(context, &parts);
@@ -69,6 +77,7 @@ fn on_request(
         }
         Err(error) => (Err(error), Fate::Lives),
     };
+    use_answered(context, established, &answered);
     match &established.awaited {
         Some(awaited) => sa.timers.set(Timer::Awaited, awaited.until),
         None => sa.timers.clear(Timer::Awaited),
@@ -95,6 +104,17 @@ fn on_request(
         .send_to(datagram.local_port, datagram.remote, response);
     sa.arm_keepalive(context.now);
     Ok(fate)
+}
+
+/// The peer does one thing at a time (RFC 7296 section 2.3), so a new request shows that it has got our answer to the one before,
+/// and with it the children that were there before.
+fn use_answered(context: &mut Context<'_>, established: &Established, before: &[ChildId]) {
+    if let Some(connection) = &mut context.connection {
+        let known = |child: &&Child| before.contains(&child.id) && child.is_in_use();
+        for child in established.children.iter().filter(known) {
+            connection.saw_traffic(context.host, child.id);
+        }
+    }
 }
 
 fn process(

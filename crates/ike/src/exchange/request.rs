@@ -144,7 +144,7 @@ fn next_delete(context: &mut Context<'_>, established: &mut Established) -> Opti
 /// nonce, which both see alike, otherwise the older one. The end that made it deletes it; the other end, whose peer may
 /// know no such rule, does so when that has had its time. Until then the one that stays surely has come into use. A child that carries
 /// nothing that another one does not goes too, if we made it.
-fn condemn_duplicates(context: &Context<'_>, established: &mut Established) {
+fn condemn_duplicates(context: &mut Context<'_>, established: &mut Established) {
     let in_use = || established.children.iter().filter(|child| child.is_in_use());
     let outranks = |other: &Child, child: &Child| {
         other.traffic == child.traffic && rank_beside(other, child) > rank_beside(child, other)
@@ -172,6 +172,9 @@ fn condemn_duplicates(context: &Context<'_>, established: &mut Established) {
     for (id, phase) in redundant {
         if let Some(child) = established.child_mut(id) {
             child.phase = phase;
+        }
+        if let Some(connection) = &mut context.connection {
+            connection.withhold(context.host, id);
         }
     }
 }

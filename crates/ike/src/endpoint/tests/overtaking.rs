@@ -87,3 +87,36 @@ fn a_range_that_is_added_during_the_handshake_is_carried_after_it() {
     let children = &only_established(&mut ends.left).children;
     assert_eq!(children[0].traffic.local.len(), 2);
 }
+
+/// Whether the right end was told to send on a child that waited.
+fn begins_to_send(ends: &mut Ends) -> bool {
+    std::iter::from_fn(|| ends.right.poll_event())
+        .any(|event| matches!(event, Event::ChildOutboundReady { .. }))
+}
+
+#[test]
+fn an_end_that_answers_sends_on_the_new_child_once_the_other_end_asks_for_something_else() {
+    let (mut ends, _) = with_answer_held_back();
+    assert!(!begins_to_send(&mut ends));
+    ends.ask(ExchangeType::INFORMATIONAL, &[]);
+    assert!(begins_to_send(&mut ends));
+}
+
+#[test]
+fn an_end_that_answers_goes_on_with_the_old_child_while_its_answer_is_lost() {
+    let mut ends = Ends::established();
+    let child = only_established(&mut ends.left).children[0].id;
+    ends.left.rekey_child(child, ends.now);
+    let request = ends.left.poll_transmit().expect("a request");
+    for _ in 0..3 {
+        ends.deliver_right(&request);
+        let _lost = ends.right.poll_transmit().expect("an answer");
+        ends.now += Duration::from_millis(2_500);
+        ends.right.handle_timeout(ends.now);
+        assert!(!begins_to_send(&mut ends));
+    }
+    // But not for ever.
+    ends.now += Duration::from_secs(3);
+    ends.right.handle_timeout(ends.now);
+    assert!(begins_to_send(&mut ends));
+}

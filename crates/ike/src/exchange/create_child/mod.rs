@@ -419,7 +419,12 @@ fn settle(
                 old.phase = ChildPhase::Condemned;
             }
             match other {
-                Some((Some(theirs), _)) => await_removal(context, established, theirs),
+                Some((Some(theirs), _)) => {
+                    await_removal(context, established, theirs);
+                    if let Some(connection) = &mut context.connection {
+                        connection.withhold(context.host, theirs);
+                    }
+                }
                 Some((None, _)) => established.forget_awaited(context.host),
                 None => {}
             }

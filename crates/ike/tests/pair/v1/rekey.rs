@@ -1,5 +1,6 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use isthmus_ike::{DpdAction, End, EventKind};
 use isthmus_simnet::{Pair, Side};
 use isthmus_types::DhGroup;
 
@@ -118,5 +119,73 @@ fn lifetimes_pass_unnoticed_by_traffic() {
         );
         assert_eq!(lost(&pair), 0, "seed {seed}");
         assert_ne!(child_spi(&pair, Side::Left), first);
+    }
+}
+
+/// When each end was told that an ISAKMP SA is there, begun by whom.
+fn established(pair: &Pair, side: Side) -> Vec<(Instant, End)> {
+    let status = pair.peer(side).endpoint.status(side.connection());
+    let events = status.expect("a connection").events;
+    events
+        .iter()
+        .filter_map(|event| match &event.kind {
+            EventKind::IkeEstablished { by, .. } => Some((event.at, *by)),
+            _ => None,
+        })
+        .collect()
+}
+
+/// A peer that moves its Child SAs to each new ISAKMP SA knows by the order which one that is.
+#[test]
+fn phases_1_that_cross_are_finished_one_after_the_other() {
+    for seed in 0..40 {
+        let mut pair = settled(seed);
+        rekey(&mut pair, Side::Left, What::Ike);
+        pair.run_for(Duration::from_millis(seed % 8));
+        rekey(&mut pair, Side::Right, What::Ike);
+        pair.run_for(Duration::from_secs(2));
+        let last: Vec<End> = [Side::Left, Side::Right]
+            .into_iter()
+            .map(|side| {
+                let times = established(&pair, side);
+                let [.., (before, _), (last, by)] = times.as_slice() else {
+                    panic!("seed {seed}: {times:?}");
+                };
+                let apart = *last - *before;
+                assert!(
+                    apart >= Duration::from_millis(150),
+                    "seed {seed}, {side:?}: {apart:?}"
+                );
+                *by
+            })
+            .collect();
+        assert_ne!(
+            last[0], last[1],
+            "seed {seed}: the same SA is the last one at both ends"
+        );
+        pair.run_for(REST);
+        assert!(pair.is_settled(), "seed {seed}: {:?}", pair.discord());
+        assert_eq!(lost(&pair), 0, "seed {seed}");
+    }
+}
+
+/// Nothing confirms a delete.
+#[test]
+fn an_isakmp_sa_whose_delete_is_lost_does_not_stay_at_the_peer() {
+    for side in [Side::Left, Side::Right] {
+        for seed in 0..4 {
+            let sas = |pair: &Pair| {
+                [Side::Left, Side::Right].map(|side| pair.peer(side).endpoint.footprint().ike_sas)
+            };
+            let mut pair = settled_with(seed, |_, config| config.dpd_action = DpdAction::None);
+            rekey(&mut pair, side, What::Ike);
+            pair.run_for(Duration::from_secs(1));
+            assert_eq!(sas(&pair), [2, 2], "seed {seed}");
+            pair.link.lose_number = Some(pair.sent);
+            assert!(pair.run_until(LONG, |pair| sas(pair).contains(&1)));
+            assert!(sas(&pair).contains(&2), "seed {seed}: the delete was not lost");
+            pair.run_for(Duration::from_secs(2));
+            assert_eq!(sas(&pair), [1, 1], "seed {seed}");
+        }
     }
 }
