@@ -128,9 +128,12 @@ fn established(pair: &Pair, side: Side) -> Vec<(Instant, End)> {
     let events = status.expect("a connection").events;
     events
         .iter()
-        .filter_map(|event| match &event.kind {
-            EventKind::IkeEstablished { by, .. } => Some((event.at, *by)),
-            _ => None,
+        .filter_map(|event| {
+            if let EventKind::IkeEstablished { by, .. } = &event.kind {
+                Some((event.at, *by))
+            } else {
+                None
+            }
         })
         .collect()
 }
