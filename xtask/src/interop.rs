@@ -36,7 +36,7 @@ pub fn run(filters: &[String]) -> anyhow::Result<()> {
     packages::require_root("making networks")?;
     packages::ensure(Set::Test)?;
     // The matrix last: its count is the end of the output.
-    let outcomes = ["mismatches", "peer_config", "matrix"].map(|program| {
+    let outcomes = ["memory", "mismatches", "peer_config", "matrix"].map(|program| {
         let fixed = [
             "test",
             "--quiet",

@@ -18,6 +18,7 @@ pub use crate::cipher::bare::BareCbc;
 use crate::cipher::block::{BlockDecrypt, BlockEncrypt};
 use crate::cipher::mac::Mac;
 use crate::cipher::short_tag::ShortTag;
+use crate::stack;
 use crate::suite::{CipherSuite, KeyMaterial, SALT_LEN, SuiteError};
 
 /// Longest initialisation vector of any suite, bytes.
@@ -78,6 +79,13 @@ impl Sealer {
     /// [`SuiteError::KeyLength`] if the keys do not fit the suite. [`SuiteError::NoRandom`] for a CBC suite
     /// if the system gives no random bytes.
     pub fn new(suite: CipherSuite, keys: &KeyMaterial) -> Result<Self, SuiteError> {
+        let made = Self::make(suite, keys);
+        stack::erase();
+        made
+    }
+
+    #[inline(never)]
+    fn make(suite: CipherSuite, keys: &KeyMaterial) -> Result<Self, SuiteError> {
         keys.check(suite)?;
         let state = match suite.integrity() {
             None if ShortTag::is_for(suite) => SealState::ShortTag(Box::new(ShortTag::new(suite, keys)?)),
@@ -189,6 +197,13 @@ impl Opener {
     /// # Errors
     /// [`SuiteError::KeyLength`] if the keys do not fit the suite.
     pub fn new(suite: CipherSuite, keys: &KeyMaterial) -> Result<Self, SuiteError> {
+        let made = Self::make(suite, keys);
+        stack::erase();
+        made
+    }
+
+    #[inline(never)]
+    fn make(suite: CipherSuite, keys: &KeyMaterial) -> Result<Self, SuiteError> {
         keys.check(suite)?;
         let state = match suite.integrity() {
             None if ShortTag::is_for(suite) => OpenState::ShortTag(Box::new(ShortTag::new(suite, keys)?)),
@@ -335,6 +350,20 @@ impl AeadKey {
         nonce[..SALT_LEN].copy_from_slice(&self.salt);
         nonce[SALT_LEN..].copy_from_slice(&iv);
         Some(Nonce::assume_unique_for_key(nonce))
+    }
+}
+
+/// The state erases itself; a cipher may have spilled round keys to the stack of the thread that has used it.
+impl Drop for Sealer {
+    fn drop(&mut self) {
+        stack::erase();
+    }
+}
+
+/// As that of [`Sealer`].
+impl Drop for Opener {
+    fn drop(&mut self) {
+        stack::erase();
     }
 }
 

@@ -10,4 +10,5 @@ pub mod prf;
 pub mod random;
 pub mod seal;
 pub mod signature;
+mod stack;
 pub mod suite;

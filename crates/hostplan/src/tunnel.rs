@@ -60,7 +60,7 @@ pub struct ConnectionPlan {
     /// Identity that the peer must present.
     pub peer_identity: IkeIdentity,
     /// The shared key.
-    #[serde(with = "secret::revealed")]
+    #[serde(with = "secret::carried")]
     pub psk: Secret,
     /// Who may start negotiations.
     pub establish: EstablishMode,

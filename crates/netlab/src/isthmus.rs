@@ -190,6 +190,15 @@ impl Isthmus {
         self.apply()
     }
 
+    /// Makes the daemon write the keys of the SAs to come into `directory`, or none any more.
+    ///
+    /// # Errors
+    /// When the daemon refuses the plan.
+    pub fn log_keys(&mut self, directory: Option<PathBuf>) -> Result<()> {
+        self.plan.gateways[0].key_log = directory;
+        self.apply()
+    }
+
     /// Makes the daemon replace SAs of its first connection now.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ pub mod counters;
 pub mod iperf;
 pub mod isthmus;
 pub mod libreswan;
+pub mod memory;
 pub mod node;
 pub mod patience;
 pub mod ping;

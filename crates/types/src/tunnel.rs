@@ -44,7 +44,7 @@ pub struct CertificateOptions {
     /// Our certificate, then those between it and the authority.
     pub chain: String,
     /// The key of our certificate, PKCS #8.
-    #[serde(with = "secret::revealed")]
+    #[serde(with = "secret::carried")]
     pub private_key: Secret,
     /// Authorities that the peer's certificate must come from.
     pub authorities: String,

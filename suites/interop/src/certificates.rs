@@ -9,7 +9,7 @@ use isthmus_netlab::SwanConnection;
 use isthmus_netlab::strongswan::SwanCertificate;
 use isthmus_simnet::pki::rcgen::{CertificateParams, SanType, SerialNumber, date_time_ymd};
 use isthmus_simnet::pki::{Authority, Issued, KeyChoice, options, subject};
-use isthmus_types::Secret;
+use isthmus_types::{CertificateOptions, Secret};
 
 use crate::table::Authentication;
 
@@ -94,6 +94,21 @@ pub fn equip(
     };
     connection.remote_id = OUR_NAME.to_owned();
     Ok(())
+}
+
+/// What a peer was given by [`equip`], where it is one of ours.
+pub fn of_peer(connection: &SwanConnection) -> Result<CertificateOptions> {
+    let given = connection
+        .certificate
+        .clone()
+        .context("the peer has no certificate")?;
+    Ok(CertificateOptions {
+        chain: given.chain.concat(),
+        private_key: given.private_key,
+        authorities: given.authorities.concat(),
+        revocation_lists: given.revocation_lists.concat(),
+        require_revocation_list: false,
+    })
 }
 
 fn named(name: &str) -> Result<CertificateParams> {

@@ -11,6 +11,7 @@
 
 mod certificates;
 mod harness;
+mod memory;
 mod mismatch;
 mod peer_config;
 mod scenario;
@@ -32,6 +33,11 @@ pub fn main() -> ExitCode {
 /// The test program of the deliberate mismatches.
 pub fn mismatches() -> ExitCode {
     start(mismatch::run)
+}
+
+/// The test program of the secrets in memory.
+pub fn memory() -> ExitCode {
+    start(memory::run)
 }
 
 /// The test program of the configurations for peers.

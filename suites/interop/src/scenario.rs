@@ -2,7 +2,7 @@
 
 mod forward_secrecy;
 mod handshake;
-mod life;
+pub mod life;
 mod refusal;
 mod restart;
 mod storm;

@@ -4,12 +4,13 @@ use isthmus_types::Encryption;
 
 use crate::cipher::block::{BlockDecrypt, BlockEncrypt};
 use crate::cipher::{OpenError, SealError};
+use crate::stack;
 use crate::suite::SuiteError;
 
 /// A block cipher in CBC mode with the IV chosen by the caller (RFC 2409 appendix B).
 pub struct BareCbc {
-    encrypt: BlockEncrypt,
-    decrypt: BlockDecrypt,
+    encrypt: Box<BlockEncrypt>,
+    decrypt: Box<BlockDecrypt>,
 }
 
 impl BareCbc {
@@ -18,9 +19,16 @@ impl BareCbc {
     /// # Errors
     /// [`SuiteError::KeyLength`] if the key does not fit, [`SuiteError::IntegrityGiven`] for an AEAD.
     pub fn new(encryption: Encryption, key: &[u8]) -> Result<Self, SuiteError> {
+        let made = Self::make(encryption, key);
+        stack::erase();
+        made
+    }
+
+    #[inline(never)]
+    fn make(encryption: Encryption, key: &[u8]) -> Result<Self, SuiteError> {
         Ok(Self {
-            encrypt: BlockEncrypt::new(encryption, key)?,
-            decrypt: BlockDecrypt::new(encryption, key)?,
+            encrypt: Box::new(BlockEncrypt::new(encryption, key)?),
+            decrypt: Box::new(BlockDecrypt::new(encryption, key)?),
         })
     }
 

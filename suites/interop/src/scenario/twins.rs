@@ -9,7 +9,7 @@ use isthmus_hostplan::tunnel::RekeyedSas;
 use isthmus_hostplan::{ConnectionPlan, EstablishMode, TunnelState};
 use isthmus_netlab::patience::{eventually, holds};
 use isthmus_netlab::{Isthmus, LinkCounters, Ping, Site, TwoSites, transfer};
-use isthmus_types::{CertificateOptions, IkeVersion};
+use isthmus_types::IkeVersion;
 
 use crate::certificates;
 use crate::scenario::life::{BULK, By, FEW, PACE, names_the_suites};
@@ -315,16 +315,7 @@ fn equip(
 ) -> Result<()> {
     let mut other = their_side(case, our_site, their_site);
     certificates::equip(ours, &mut other, case.authentication, None)?;
-    let other = other
-        .certificate
-        .context("no certificate was made for the other end")?;
-    theirs.options.certificate = Some(CertificateOptions {
-        chain: other.chain.concat(),
-        private_key: other.private_key,
-        authorities: other.authorities.concat(),
-        revocation_lists: other.revocation_lists.concat(),
-        require_revocation_list: false,
-    });
+    theirs.options.certificate = Some(certificates::of_peer(&other)?);
     theirs.local_identity = ours.peer_identity.clone();
     theirs.peer_identity = ours.local_identity.clone();
     Ok(())
