@@ -153,7 +153,7 @@ fn look_up(criterion: &mut Criterion) {
     let packet = &packet;
     let header = IpHeader::decode(packet).expect("well formed");
     for count in [1u16, 100, 1000] {
-        let mut database: OutboundDatabase<()> = OutboundDatabase::new();
+        let mut database: OutboundDatabase<OutboundSa> = OutboundDatabase::new();
         for number in (1..=count).rev() {
             let remote = format!("10.{}.{}.0/24", number / 256 + 2, number % 256);
             let policy = Policy {
@@ -164,7 +164,7 @@ fn look_up(criterion: &mut Criterion) {
             let suite = suites()[0];
             database.set_connection(handle, &[policy], Admission::Open);
             let sa = OutboundSa::new(256, suite, &keys(suite)).expect("keys fit");
-            database.insert_sa(handle, sa, selectors("10.1.0.0/16", &remote), ());
+            database.insert_sa(handle, 0, selectors("10.1.0.0/16", &remote), sa);
         }
         criterion.bench_function(&format!("route among {count} policies"), |bencher| {
             bencher.iter(|| database.route(black_box(&header), packet));

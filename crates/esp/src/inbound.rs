@@ -224,10 +224,13 @@ impl std::fmt::Debug for InboundSa {
     }
 }
 
+/// What is kept by SPI of ours.
+pub type SpiMap<T> = HashMap<u32, T, BuildHasherDefault<SpiHasher>>;
+
 /// Inbound SAs by SPI, each with what its owner keeps beside it.
 #[derive(Debug)]
 pub struct InboundTable<T> {
-    entries: HashMap<u32, (InboundSa, T), BuildHasherDefault<SpiHasher>>,
+    entries: SpiMap<(InboundSa, T)>,
 }
 
 impl<T> Default for InboundTable<T> {
@@ -267,7 +270,7 @@ impl<T> InboundTable<T> {
 
 /// SPIs of inbound SAs are random numbers of our own: they need no further mixing than a spread over all bits.
 #[derive(Debug, Default)]
-struct SpiHasher(u64);
+pub struct SpiHasher(u64);
 
 impl Hasher for SpiHasher {
     fn finish(&self) -> u64 {

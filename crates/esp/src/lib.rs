@@ -21,7 +21,7 @@ pub mod selector;
 pub mod sequence;
 
 pub use drop_reason::{DropCounters, DropReason};
-pub use inbound::{Arrival, InboundSa, InboundTable, Opened};
+pub use inbound::{Arrival, InboundSa, InboundTable, Opened, SpiMap};
 pub use outbound::OutboundSa;
 pub use policy::{ConnectionHandle, OutboundDatabase, Policy, SaHandle, Verdict};
 pub use replay::ReplayWindow;

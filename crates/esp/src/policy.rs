@@ -7,7 +7,6 @@ use isthmus_wire::ip::IpHeader;
 
 use self::index::PolicyIndex;
 use crate::drop_reason::DropReason;
-use crate::outbound::OutboundSa;
 use crate::selector::{Flow, Selectors};
 
 /// A connection, as its owner numbers it.
@@ -50,7 +49,8 @@ pub enum Verdict {
     Seal(SaHandle),
 }
 
-/// Policies and outbound SAs of one gateway.
+/// Policies of one gateway, and which outbound SAs there are for them, each with what its owner keeps of it: the SA
+/// itself, or where it is.
 #[derive(Debug, Default)]
 pub struct OutboundDatabase<T> {
     policies: Vec<(Policy, usize)>,
@@ -68,7 +68,7 @@ struct Connection<T> {
 
 #[derive(Debug)]
 struct Entry<T> {
-    sa: OutboundSa,
+    lane: u8,
     selectors: Selectors,
     context: T,
 }
@@ -118,11 +118,15 @@ impl<T> OutboundDatabase<T> {
         self.index = PolicyIndex::new(&self.policies);
     }
 
-    /// Adds an SA to a connection, preferred to those already there. Without that connection nothing happens.
-    pub fn insert_sa(&mut self, handle: ConnectionHandle, sa: OutboundSa, selectors: Selectors, context: T) {
+    /// Adds an SA to a connection, preferred to those already there in the same lane. Without that connection nothing
+    /// happens.
+    ///
+    /// SAs for the same traffic that are to be used beside each other (RFC 9611) are in different lanes: flows are spread
+    /// over them.
+    pub fn insert_sa(&mut self, handle: ConnectionHandle, lane: u8, selectors: Selectors, context: T) {
         if let Some(index) = self.index_of(handle) {
             let entry = Entry {
-                sa,
+                lane,
                 selectors,
                 context,
             };
@@ -131,14 +135,10 @@ impl<T> OutboundDatabase<T> {
     }
 
     /// Removes the SA of a connection whose context satisfies `is_it`.
-    pub fn remove_sa(
-        &mut self,
-        handle: ConnectionHandle,
-        is_it: impl Fn(&OutboundSa, &T) -> bool,
-    ) -> Option<T> {
+    pub fn remove_sa(&mut self, handle: ConnectionHandle, is_it: impl Fn(&T) -> bool) -> Option<T> {
         let index = self.index_of(handle)?;
         let sas = &mut self.connections[index].sas;
-        let position = sas.iter().position(|entry| is_it(&entry.sa, &entry.context))?;
+        let position = sas.iter().position(|entry| is_it(&entry.context))?;
         Some(sas.remove(position).context)
     }
 
@@ -170,11 +170,11 @@ impl<T> OutboundDatabase<T> {
         }
     }
 
-    /// The SA that a verdict names, with its context.
-    pub fn sa(&mut self, handle: SaHandle) -> Option<(ConnectionHandle, &mut OutboundSa, &mut T)> {
+    /// The SA that a verdict names.
+    pub fn sa(&mut self, handle: SaHandle) -> Option<(ConnectionHandle, &mut T)> {
         let connection = self.connections.get_mut(handle.connection)?;
         let entry = connection.sas.get_mut(handle.sa)?;
-        Some((connection.handle, &mut entry.sa, &mut entry.context))
+        Some((connection.handle, &mut entry.context))
     }
 
     fn decide(&self, index: usize, flow: &Flow) -> Verdict {
@@ -182,10 +182,7 @@ impl<T> OutboundDatabase<T> {
         if connection.admission == Admission::Shut {
             return Verdict::Drop(DropReason::AdminDown, Some(connection.handle));
         }
-        let found = connection
-            .sas
-            .iter()
-            .position(|entry| entry.selectors.admit_outbound(flow));
+        let found = connection.choose(flow);
         match found {
             Some(sa) => Verdict::Seal(SaHandle {
                 connection: index,
@@ -199,6 +196,32 @@ impl<T> OutboundDatabase<T> {
         self.connections
             .iter()
             .position(|connection| connection.handle == handle)
+    }
+}
+
+impl<T> Connection<T> {
+    /// Among the SAs that admit the flow, the newest of the lane that is the flow's own. A lane that comes or goes takes
+    /// or leaves only its own flows, so that the packets of all others stay in order.
+    fn choose(&self, flow: &Flow) -> Option<usize> {
+        let mut admitting = self
+            .sas
+            .iter()
+            .enumerate()
+            .filter(|(_, entry)| entry.selectors.admit_outbound(flow));
+        let (mut best, first) = admitting.next()?;
+        let (mut lane, mut weight) = (first.lane, None);
+        for (index, entry) in admitting {
+            if entry.lane == lane {
+                continue;
+            }
+            let leading = weight.unwrap_or_else(|| flow.weight_in(lane));
+            let own = flow.weight_in(entry.lane);
+            weight = Some(leading.max(own));
+            if own > leading {
+                (best, lane) = (index, entry.lane);
+            }
+        }
+        Some(best)
     }
 }
 

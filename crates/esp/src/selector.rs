@@ -39,6 +39,27 @@ impl Flow {
         Some(Self::of(&inner, quoted).reversed())
     }
 
+    /// How much the flow belongs to `lane`: of several lanes, it is the one with the highest weight that takes it.
+    pub(crate) fn weight_in(&self, lane: u8) -> u64 {
+        let address = |address| match address {
+            IpAddr::V4(address) => u64::from(address.to_bits()),
+            IpAddr::V6(address) => {
+                let bits = address.to_bits();
+                mix((bits >> 64) as u64) ^ bits as u64
+            }
+        };
+        let ports = self.ports.map_or(0, |(source, destination)| {
+            1 << 32 | u64::from(source) << 16 | u64::from(destination)
+        });
+        let parts = [
+            address(self.source),
+            address(self.destination),
+            ports << 8 | u64::from(self.protocol),
+            u64::from(lane),
+        ];
+        parts.into_iter().fold(0, |sum, part| mix(sum ^ part))
+    }
+
     /// The answering flow.
     #[must_use]
     pub fn reversed(self) -> Self {
@@ -49,6 +70,14 @@ impl Flow {
             ports: self.ports.map(|(source, destination)| (destination, source)),
         }
     }
+}
+
+/// Spreads what differs in any bit over all bits.
+const fn mix(value: u64) -> u64 {
+    let value = (value ^ value >> 32).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ value >> 31
 }
 
 /// One traffic selector: a range of addresses, one protocol or any, a range of ports.

@@ -39,7 +39,7 @@ fn super_packet() -> Vec<u8> {
 }
 
 struct Path {
-    database: OutboundDatabase<()>,
+    database: OutboundDatabase<OutboundSa>,
     table: InboundTable<()>,
     read: Vec<u8>,
     wire: Vec<u8>,
@@ -66,7 +66,7 @@ impl Path {
         let sa = OutboundSa::new(SPI, suite, &keys)
             .unwrap()
             .with_limits(numbers, lifetime);
-        database.insert_sa(ConnectionHandle(1), sa, selectors(here, there), ());
+        database.insert_sa(ConnectionHandle(1), 0, selectors(here, there), sa);
         let mut table = InboundTable::default();
         let sa = InboundSa::new(SPI, suite, &keys, selectors(there, here), 4096)
             .unwrap()
@@ -86,7 +86,7 @@ impl Path {
         let Verdict::Seal(handle) = self.database.route(splitter.header(), splitter.packet()) else {
             panic!("no SA");
         };
-        let (_, sa, ()) = self.database.sa(handle).unwrap();
+        let (_, sa) = self.database.sa(handle).unwrap();
         let mut run: Option<PacketRun> = None;
         for index in 0..splitter.count() {
             let inner_len = splitter.len_of(index);

@@ -330,6 +330,7 @@ impl Connection {
         Ok((
             NewInboundSa {
                 sa: inbound,
+                lane: child.lane,
                 remote,
                 inner_mtu,
                 counters: Arc::clone(&self.counters),
@@ -338,6 +339,7 @@ impl Connection {
                 connection: self.handle,
                 id: child.inbound.spi,
                 sa: outbound,
+                lane: child.lane,
                 selectors,
                 remote,
                 wrapping: Wrapping {

@@ -1,22 +1,27 @@
 //! The packet plane of one gateway: from TUN to UDP and from UDP to TUN, each on a thread of its own or both on one.
 //!
-//! One thread alone owns the SAs of a direction and is told of changes through a bounded queue, so a packet meets no
-//! lock. The threads live as long as the gateway; its devices may come and go under them, which the SAs survive.
+//! One thread alone owns an SA and is told of changes through a bounded queue, so a packet meets no lock. Where a
+//! connection has several SAs for the same traffic (RFC 9611) they are dealt out over lanes: the thread that reads for a
+//! direction is the first of them, and gives the packets that are for the SAs of another to the thread of that one. The
+//! threads live as long as the gateway; its devices may come and go under them, which the SAs survive.
 
 mod batch;
 mod device;
 mod gate;
 mod inbound;
+mod lane;
 mod native;
+mod opening;
 mod outbound;
 mod outer;
 mod queue;
 mod runs;
+mod sealing;
 mod worker;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::SyncSender;
 use std::thread::{self, JoinHandle};
 use std::{fmt, io};
@@ -41,6 +46,13 @@ pub const NAT_PORT: u16 = 4500;
 
 /// Up to so many cores, one thread drives both directions.
 const ONE_THREAD_CORES: usize = 1;
+/// Most lanes of a direction, and cores for each by default: there are two directions.
+const MAX_LANES: usize = 8;
+const CORES_PER_LANE: usize = 2;
+/// More lanes than a connection may have SAs for the same traffic are of no use.
+const MOST_LANES: usize = 16;
+/// Environment variable with the number of lanes to use instead.
+const LANES_VARIABLE: &str = "ISTHMUS_PACKET_LANES";
 const STACK: usize = 512 << 10;
 const QUEUE: usize = 1024;
 
@@ -59,14 +71,6 @@ pub struct Counters {
     pub authentic_in: AtomicU64,
     /// Packets dropped.
     pub drops: DropCounters,
-}
-
-impl Counters {
-    /// Adds to a counter to which the calling thread alone adds: no other can come between, and the processor need not
-    /// lock anything for each packet.
-    fn add(counter: &AtomicU64, added: u64) {
-        counter.store(counter.load(Ordering::Relaxed) + added, Ordering::Relaxed);
-    }
 }
 
 /// What the plane tells its owner.
@@ -199,6 +203,8 @@ pub struct NewOutboundSa {
     pub id: u32,
     /// The SA.
     pub sa: OutboundSa,
+    /// Which of the SAs for the same traffic that are used beside each other it is, from zero.
+    pub lane: u8,
     /// What it may carry.
     pub selectors: Selectors,
     /// Where its packets go; its port is 0 for those without UDP.
@@ -211,6 +217,8 @@ pub struct NewOutboundSa {
 pub struct NewInboundSa {
     /// The SA.
     pub sa: InboundSa,
+    /// Which of the SAs for the same traffic that are used beside each other it is, from zero.
+    pub lane: u8,
     /// Where its packets should come from.
     pub remote: SocketAddr,
     /// Largest packet that its peer should send: TCP connections are told.
@@ -221,7 +229,8 @@ pub struct NewInboundSa {
 
 impl Plane {
     /// Starts the threads, without devices and SAs. `send` puts an event into the owner's queue and says whether
-    /// there was room; it must not wait.
+    /// there was room; it must not wait. SAs may be spread over as many lanes as the cores suggest, or as the environment
+    /// variable `ISTHMUS_PACKET_LANES` says.
     ///
     /// # Errors
     /// Those of making threads and event descriptors.
@@ -230,6 +239,23 @@ impl Plane {
         mtu: u16,
         send: Arc<dyn Fn(GatewayEvent) -> bool + Send + Sync>,
     ) -> io::Result<Self> {
+        let asked = std::env::var(LANES_VARIABLE).ok();
+        let asked = asked.and_then(|text| text.trim().parse().ok());
+        let lanes = asked.unwrap_or_else(|| (cores() / CORES_PER_LANE).min(MAX_LANES));
+        Self::start_with_lanes(gateway, mtu, lanes, send)
+    }
+
+    /// As [`Plane::start`], with SAs spread over up to `lanes` threads in each direction: 1 to 16.
+    ///
+    /// # Errors
+    /// Those of making threads and event descriptors.
+    pub fn start_with_lanes(
+        gateway: VpnGatewayId,
+        mtu: u16,
+        lanes: usize,
+        send: Arc<dyn Fn(GatewayEvent) -> bool + Send + Sync>,
+    ) -> io::Result<Self> {
+        let lanes = lanes.clamp(1, MOST_LANES);
         let counters = Arc::new(Counters::default());
         let events = EventSender { gateway, send };
         let (outbound, outbound_commands) = command_queue(QUEUE)?;
@@ -240,10 +266,15 @@ impl Plane {
             threads: Vec::with_capacity(2),
             counters: Arc::clone(&counters),
         };
-        let outbound = Outbound::new(outbound_commands, events.clone(), Arc::clone(&counters), mtu);
-        let inbound = Inbound::new(inbound_commands, events, counters);
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        if cores > ONE_THREAD_CORES {
+        let outbound = Outbound::new(
+            outbound_commands,
+            events.clone(),
+            Arc::clone(&counters),
+            mtu,
+            lanes,
+        );
+        let inbound = Inbound::new(inbound_commands, events, counters, lanes);
+        if cores() > ONE_THREAD_CORES {
             plane.threads.push(spawn("esp-out", || worker::run(outbound))?);
             plane.threads.push(spawn("esp-in", || worker::run(inbound))?);
         } else {
@@ -358,6 +389,10 @@ impl fmt::Debug for Plane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Plane")
     }
+}
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {

@@ -1,7 +1,3 @@
-use isthmus_crypto::suite::{CipherSuite, KeyMaterial};
-use isthmus_types::Encryption;
-use zeroize::Zeroizing;
-
 use super::*;
 use crate::selector::TrafficRange;
 
@@ -15,12 +11,6 @@ fn policy(local: &str, remote: &str) -> Policy {
     }
 }
 
-fn sa(spi: u32) -> OutboundSa {
-    let suite = CipherSuite::new(Encryption::Aes128Gcm16, None).unwrap();
-    let keys = KeyMaterial::new(Zeroizing::new(vec![0; 20]), Zeroizing::new(vec![]));
-    OutboundSa::new(spi, suite, &keys).unwrap()
-}
-
 fn selectors(local: &str, remote: &str) -> Selectors {
     Selectors {
         local: vec![TrafficRange::from_cidr(local.parse().unwrap())],
@@ -28,7 +18,7 @@ fn selectors(local: &str, remote: &str) -> Selectors {
     }
 }
 
-fn route(database: &OutboundDatabase<&str>, source: [u8; 4], destination: [u8; 4]) -> Verdict {
+fn route(database: &OutboundDatabase<u32>, source: [u8; 4], destination: [u8; 4]) -> Verdict {
     let mut packet = vec![0x45, 0, 0, 28, 0, 1, 0, 0, 64, 17, 0, 0];
     packet.extend(source);
     packet.extend(destination);
@@ -36,11 +26,11 @@ fn route(database: &OutboundDatabase<&str>, source: [u8; 4], destination: [u8; 4
     database.route(&IpHeader::decode(&packet).unwrap(), &packet)
 }
 
-fn sealing_spi(database: &mut OutboundDatabase<&str>, source: [u8; 4], destination: [u8; 4]) -> u32 {
+fn sealing_sa(database: &mut OutboundDatabase<u32>, source: [u8; 4], destination: [u8; 4]) -> u32 {
     let Verdict::Seal(handle) = route(database, source, destination) else {
         panic!("not sealed");
     };
-    database.sa(handle).unwrap().1.spi()
+    *database.sa(handle).unwrap().1
 }
 
 #[test]
@@ -72,8 +62,8 @@ fn a_connection_that_is_shut_drops_even_with_an_sa() {
     let mut database = OutboundDatabase::new();
     let policies = [policy("10.1.0.0/16", "10.2.0.0/16")];
     database.set_connection(FIRST, &policies, Admission::Open);
-    database.insert_sa(FIRST, sa(1), selectors("10.1.0.0/16", "10.2.0.0/16"), "one");
-    assert_eq!(sealing_spi(&mut database, [10, 1, 0, 1], [10, 2, 0, 1]), 1);
+    database.insert_sa(FIRST, 0, selectors("10.1.0.0/16", "10.2.0.0/16"), 1);
+    assert_eq!(sealing_sa(&mut database, [10, 1, 0, 1], [10, 2, 0, 1]), 1);
     database.set_connection(FIRST, &policies, Admission::Shut);
     assert_eq!(
         route(&database, [10, 1, 0, 1], [10, 2, 0, 1]),
@@ -85,23 +75,23 @@ fn a_connection_that_is_shut_drops_even_with_an_sa() {
 fn the_newest_sa_whose_selectors_fit_takes_the_packet() {
     let mut database = OutboundDatabase::new();
     database.set_connection(FIRST, &[policy("10.1.0.0/16", "10.2.0.0/16")], Admission::Open);
-    database.insert_sa(FIRST, sa(1), selectors("10.1.0.0/24", "10.2.0.0/16"), "old");
-    database.insert_sa(FIRST, sa(2), selectors("10.1.0.0/24", "10.2.0.0/16"), "new");
-    database.insert_sa(FIRST, sa(3), selectors("10.1.1.0/24", "10.2.0.0/16"), "other");
-    assert_eq!(sealing_spi(&mut database, [10, 1, 0, 1], [10, 2, 0, 1]), 2);
-    assert_eq!(sealing_spi(&mut database, [10, 1, 1, 1], [10, 2, 0, 1]), 3);
+    database.insert_sa(FIRST, 0, selectors("10.1.0.0/24", "10.2.0.0/16"), 1);
+    database.insert_sa(FIRST, 0, selectors("10.1.0.0/24", "10.2.0.0/16"), 2);
+    database.insert_sa(FIRST, 0, selectors("10.1.1.0/24", "10.2.0.0/16"), 3);
+    assert_eq!(sealing_sa(&mut database, [10, 1, 0, 1], [10, 2, 0, 1]), 2);
+    assert_eq!(sealing_sa(&mut database, [10, 1, 1, 1], [10, 2, 0, 1]), 3);
     assert_eq!(
         route(&database, [10, 1, 2, 1], [10, 2, 0, 1]),
         Verdict::Acquire(FIRST)
     );
-    assert_eq!(database.remove_sa(FIRST, |sa, _| sa.spi() == 2), Some("new"));
-    assert_eq!(sealing_spi(&mut database, [10, 1, 0, 1], [10, 2, 0, 1]), 1);
+    assert_eq!(database.remove_sa(FIRST, |sa| *sa == 2), Some(2));
+    assert_eq!(sealing_sa(&mut database, [10, 1, 0, 1], [10, 2, 0, 1]), 1);
     assert_eq!(database.contexts(FIRST).count(), 2);
 }
 
 #[test]
 fn an_icmp_error_follows_the_flow_that_it_is_about() {
-    let mut database: OutboundDatabase<&str> = OutboundDatabase::new();
+    let mut database: OutboundDatabase<u32> = OutboundDatabase::new();
     database.set_connection(FIRST, &[policy("10.1.0.0/16", "10.2.0.0/16")], Admission::Open);
     let mut packet = vec![0x45, 0, 0, 56, 0, 1, 0, 0, 64, 1, 0, 0, 192, 0, 2, 1, 10, 2, 0, 1];
     packet.extend([11, 0, 0, 0, 0, 0, 0, 0]);
@@ -120,15 +110,55 @@ fn sas_for_different_ranges_are_in_use_side_by_side_and_each_is_replaced_on_its_
         policy("10.1.0.0/16", "10.3.0.0/16"),
     ];
     database.set_connection(FIRST, &policies, Admission::Open);
-    database.insert_sa(FIRST, sa(1), selectors("10.1.0.0/16", "10.2.0.0/16"), "one");
+    database.insert_sa(FIRST, 0, selectors("10.1.0.0/16", "10.2.0.0/16"), 1);
     assert_eq!(
         route(&database, [10, 1, 0, 1], [10, 3, 0, 1]),
         Verdict::Acquire(FIRST)
     );
-    database.insert_sa(FIRST, sa(2), selectors("10.1.0.0/16", "10.3.0.0/16"), "two");
-    database.insert_sa(FIRST, sa(3), selectors("10.1.0.0/16", "10.2.0.0/16"), "three");
-    assert_eq!(sealing_spi(&mut database, [10, 1, 0, 1], [10, 2, 0, 1]), 3);
-    assert_eq!(sealing_spi(&mut database, [10, 1, 0, 1], [10, 3, 0, 1]), 2);
-    database.remove_sa(FIRST, |_, context| *context == "one");
-    assert_eq!(sealing_spi(&mut database, [10, 1, 0, 1], [10, 3, 0, 1]), 2);
+    database.insert_sa(FIRST, 0, selectors("10.1.0.0/16", "10.3.0.0/16"), 2);
+    database.insert_sa(FIRST, 0, selectors("10.1.0.0/16", "10.2.0.0/16"), 3);
+    assert_eq!(sealing_sa(&mut database, [10, 1, 0, 1], [10, 2, 0, 1]), 3);
+    assert_eq!(sealing_sa(&mut database, [10, 1, 0, 1], [10, 3, 0, 1]), 2);
+    database.remove_sa(FIRST, |sa| *sa == 1);
+    assert_eq!(sealing_sa(&mut database, [10, 1, 0, 1], [10, 3, 0, 1]), 2);
+}
+
+/// Which SA takes each of many flows between two networks.
+fn spread(database: &mut OutboundDatabase<u32>) -> Vec<u32> {
+    (0..=255u8)
+        .map(|host| sealing_sa(database, [10, 1, host / 16, 1], [10, 2, 0, host % 16]))
+        .collect()
+}
+
+#[test]
+fn flows_are_spread_over_lanes_and_move_only_with_their_own() {
+    let mut database = OutboundDatabase::new();
+    database.set_connection(FIRST, &[policy("10.1.0.0/16", "10.2.0.0/16")], Admission::Open);
+    let insert = |database: &mut OutboundDatabase<u32>, lane: u8, sa: u32| {
+        database.insert_sa(FIRST, lane, selectors("10.1.0.0/16", "10.2.0.0/16"), sa);
+    };
+    for lane in 0..4 {
+        insert(&mut database, lane, u32::from(lane));
+    }
+    let before = spread(&mut database);
+    for sa in 0..4 {
+        let share = before.iter().filter(|taken| **taken == sa).count();
+        assert!((32..=96).contains(&share), "{share} of 256 flows on {sa}");
+    }
+    assert_eq!(before, spread(&mut database), "a flow changed its SA");
+
+    // A replacement takes over exactly the flows of the one before.
+    insert(&mut database, 2, 12);
+    let replaced = spread(&mut database);
+    for (before, after) in before.iter().zip(&replaced) {
+        assert_eq!(*after, if *before == 2 { 12 } else { *before });
+    }
+    database.remove_sa(FIRST, |sa| *sa == 2);
+    assert_eq!(replaced, spread(&mut database));
+
+    database.remove_sa(FIRST, |sa| *sa == 3);
+    for (before, after) in replaced.iter().zip(spread(&mut database)) {
+        assert!(*before == 3 || *before == after, "{before} became {after}");
+        assert_ne!(after, 3);
+    }
 }

@@ -1,12 +1,11 @@
-//! From UDP to the TUN device: tell IKE from ESP, open, check, join, write.
+//! From UDP to the TUN device: tell IKE from ESP, and open or have the SA's lane open.
 
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use isthmus_esp::{DropReason, InboundTable, Opened, mss};
+use isthmus_esp::{DropReason, SpiMap};
 use isthmus_netlink::udp::{RECEIVE_LEN, Received, UdpSocket};
 use isthmus_wire::esp::EspHeader;
 use isthmus_wire::udp::{Encapsulated, NON_ESP_MARKER_LEN};
@@ -14,12 +13,12 @@ use nix::poll::PollTimeout;
 
 use super::device::Device;
 use super::gate::{Gate, Verdict};
+use super::lane::Lanes;
 use super::native::{NativePackets, PathReports};
-use super::outer::is_native;
+use super::opening::{Opening, OpeningCommand, OpeningLane, OpeningLaneCommand, ToOpen};
 use super::queue::CommandReceiver;
-use super::runs::Runs;
 use super::worker::{Direction, MAX_DESCRIPTORS, Turn};
-use super::{Counters, EventSender, IKE_PORT, InboundCommand, NAT_PORT, PlaneEvent};
+use super::{Counters, EventSender, IKE_PORT, InboundCommand, NAT_PORT, NewInboundSa, PlaneEvent};
 
 /// Receives in one turn.
 const RECEIVES: usize = 4;
@@ -27,8 +26,6 @@ const RECEIVES: usize = 4;
 const ROUNDS: usize = 16;
 /// Longest message that is handed to IKE.
 const MAX_IKE_LEN: usize = 65_535;
-/// Shortest time between two reports of another peer address on one SA.
-const ADDRESS_PAUSE: Duration = Duration::from_secs(2);
 
 pub(super) struct Inbound {
     commands: CommandReceiver<InboundCommand>,
@@ -39,31 +36,27 @@ pub(super) struct Inbound {
     ike_waits: bool,
     raw_waits: bool,
     turns: usize,
+    // The first lane, and the others; which of them an SPI belongs to if not to the first.
     opening: Opening,
+    lanes: Lanes<OpeningLane>,
+    placed: SpiMap<usize>,
+    front: Front,
 }
 
-struct Opening {
-    table: InboundTable<SaContext>,
-    runs: Runs,
+/// What stands before IKE, and counts what is neither for IKE nor for an SA.
+struct Front {
     events: EventSender,
     gate: Gate,
     counters: Arc<Counters>,
 }
 
-struct SaContext {
-    remote: SocketAddr,
-    inner_mtu: u16,
-    counters: Arc<Counters>,
-    seen: bool,
-    told_exhaustion: bool,
-    told_address: Option<Instant>,
-}
-
 impl Inbound {
+    /// A direction that has up to `lanes` threads, its own among them.
     pub(super) fn new(
         commands: CommandReceiver<InboundCommand>,
         events: EventSender,
         counters: Arc<Counters>,
+        lanes: usize,
     ) -> Self {
         Self {
             commands,
@@ -73,9 +66,10 @@ impl Inbound {
             ike_waits: false,
             raw_waits: false,
             turns: 0,
-            opening: Opening {
-                table: InboundTable::default(),
-                runs: Runs::new(),
+            opening: Opening::new(events.clone(), Arc::clone(&counters)),
+            lanes: Lanes::new("esp-in", lanes, RECEIVE_LEN),
+            placed: SpiMap::default(),
+            front: Front {
                 events,
                 gate: Gate::default(),
                 counters,
@@ -95,40 +89,56 @@ impl Inbound {
 
     /// False if the thread shall end.
     fn execute(&mut self, command: InboundCommand) -> bool {
-        let table = &mut self.opening.table;
         match command {
-            InboundCommand::Attach(device) => self.device = Some(device),
-            InboundCommand::CloseSpi(spi) => self.opening.gate.close(spi),
-            InboundCommand::Detach => self.device = None,
-            InboundCommand::Expect(peers) => self.opening.gate.expect(peers),
-            InboundCommand::OpenSpi(spi) => self.opening.gate.open(spi),
-            InboundCommand::InsertSa(new) => {
-                let context = SaContext {
-                    remote: new.remote,
-                    inner_mtu: new.inner_mtu,
-                    counters: new.counters,
-                    seen: false,
-                    told_exhaustion: false,
-                    told_address: None,
-                };
-                table.insert(new.sa, context);
-            }
+            InboundCommand::Attach(device) => self.set_device(Some(device)),
+            InboundCommand::CloseSpi(spi) => self.front.gate.close(spi),
+            InboundCommand::Detach => self.set_device(None),
+            InboundCommand::Expect(peers) => self.front.gate.expect(peers),
+            InboundCommand::OpenSpi(spi) => self.front.gate.open(spi),
+            InboundCommand::InsertSa(new) => self.insert_sa(new),
             InboundCommand::RemoveSa { spi } => {
-                table.remove(spi);
+                self.command(spi, OpeningCommand::Remove { spi });
+                self.placed.remove(&spi);
             }
             InboundCommand::SetInnerMtu { spi, inner_mtu } => {
-                if let Some((_, context)) = table.find(spi) {
-                    context.inner_mtu = inner_mtu;
-                }
+                self.command(spi, OpeningCommand::SetInnerMtu { spi, inner_mtu });
             }
             InboundCommand::SetRemote { spi, remote } => {
-                if let Some((_, context)) = table.find(spi) {
-                    context.remote = remote;
-                }
+                self.command(spi, OpeningCommand::SetRemote { spi, remote });
             }
-            InboundCommand::Stop => return false,
+            InboundCommand::Stop => {
+                self.lanes.end();
+                return false;
+            }
         }
         true
+    }
+
+    fn set_device(&mut self, device: Option<Arc<Device>>) {
+        self.lanes
+            .command_all(|| OpeningLaneCommand::Device(device.clone()));
+        self.device = device;
+    }
+
+    fn insert_sa(&mut self, new: Box<NewInboundSa>) {
+        let lane = self.lanes.place(new.lane, || {
+            let opening = Opening::new(self.front.events.clone(), Arc::clone(&self.front.counters));
+            OpeningLane::new(opening, self.device.clone())
+        });
+        let spi = new.sa.spi();
+        if lane > 0 {
+            self.placed.insert(spi, lane);
+        }
+        self.command(spi, OpeningCommand::Insert(new));
+    }
+
+    /// Has a command followed by the lane that an SPI belongs to.
+    fn command(&mut self, spi: u32, command: OpeningCommand) {
+        let lane = self.placed.get(&spi).and_then(|&lane| self.lanes.lane(lane));
+        match lane {
+            Some(lane) => lane.command(OpeningLaneCommand::Sas(command)),
+            None => self.opening.execute(command),
+        }
     }
 
     /// False if the thread shall end.
@@ -142,7 +152,7 @@ impl Inbound {
                 return false;
             }
             for datagram in self.buffer[..received.len].chunks(received.segment_len) {
-                self.opening.pass_to_ike(IKE_PORT, received.source, datagram);
+                self.front.pass_to_ike(IKE_PORT, received.source, datagram);
             }
         }
         true
@@ -162,13 +172,31 @@ impl Inbound {
             }
             for (packet, source) in packets.iter() {
                 let esp = &mut self.buffer[packet.start..packet.start + packet.len];
-                self.opening.take_esp(esp, (source, packet.traffic_class), device);
+                let outer = (source, packet.traffic_class);
+                let lane = match EspHeader::decode(esp) {
+                    Ok(header) if !self.placed.is_empty() => self
+                        .placed
+                        .get(&header.spi)
+                        .and_then(|&lane| self.lanes.lane(lane)),
+                    Ok(_) | Err(_) => None,
+                };
+                match lane {
+                    Some(lane) => lane.give_copy(|buffer| {
+                        buffer[..esp.len()].copy_from_slice(esp);
+                        ToOpen {
+                            outer,
+                            len: esp.len(),
+                            segment_len: esp.len(),
+                        }
+                    }),
+                    None => self.opening.take(esp, outer, device),
+                }
             }
         }
         self.opening.flush(device);
         while let Some(report) = self.path_reports.next(device) {
             // Lost if the owner's queue is full: the next packet that is too big brings another.
-            self.opening.events.try_send(PlaneEvent::Path(report));
+            self.front.events.try_send(PlaneEvent::Path(report));
         }
         true
     }
@@ -184,12 +212,69 @@ impl Inbound {
             if !self.execute_waiting() {
                 return Turn::End;
             }
-            for datagram in self.buffer[..received.len].chunks_mut(received.segment_len) {
-                self.opening.take(datagram, received, device);
+            if self.placed.is_empty() {
+                self.take_own(received, device);
+            } else {
+                self.deal_out(received, device);
             }
         }
         self.opening.flush_old(device);
         Turn::Busy
+    }
+
+    /// Takes what was received as far as it is for the first lane.
+    fn take_own(&mut self, received: Received, device: &Device) {
+        let outer = (received.source, received.traffic_class);
+        for start in (0..received.len).step_by(received.segment_len) {
+            let datagram = &mut self.buffer[start..received.len.min(start + received.segment_len)];
+            if lane_for(&self.placed, datagram) > 0 {
+                continue;
+            }
+            match Encapsulated::of(datagram) {
+                Encapsulated::Esp(_) => self.opening.take(datagram, outer, device),
+                Encapsulated::Ike(message) => self.front.pass_to_ike(NAT_PORT, received.source, message),
+                Encapsulated::Keepalive => {}
+                Encapsulated::Malformed => self.front.counters.drops.add(DropReason::MalformedEsp, 1),
+            }
+        }
+    }
+
+    /// Gives each lane what was received for it. The kernel joins the datagrams of one sender whatever their SPIs are.
+    fn deal_out(&mut self, received: Received, device: &Device) {
+        let outer = (received.source, received.traffic_class);
+        let datagrams = || self.buffer[..received.len].chunks(received.segment_len);
+        let mut found = datagrams().map(|datagram| 1u64 << lane_for(&self.placed, datagram));
+        let all = found.by_ref().fold(0, |all, lane| all | lane);
+        if all.is_power_of_two()
+            && let Some(lane) = self.lanes.lane(all.trailing_zeros() as usize)
+        {
+            let contents = ToOpen {
+                outer,
+                len: received.len,
+                segment_len: received.segment_len,
+            };
+            return lane.give(&mut self.buffer, contents);
+        }
+        for number in (1..u64::BITS as usize).filter(|number| all >> number & 1 == 1) {
+            let Some(lane) = self.lanes.lane(number) else {
+                continue;
+            };
+            lane.give_copy(|buffer| {
+                let mut len = 0;
+                for datagram in datagrams().filter(|datagram| lane_for(&self.placed, datagram) == number) {
+                    buffer[len..len + datagram.len()].copy_from_slice(datagram);
+                    len += datagram.len();
+                }
+                ToOpen {
+                    outer,
+                    len,
+                    segment_len: received.segment_len,
+                }
+            });
+        }
+        if all & 1 == 1 {
+            self.take_own(received, device);
+        }
     }
 }
 
@@ -241,54 +326,7 @@ impl Direction for Inbound {
     }
 }
 
-impl Opening {
-    /// Takes a datagram of port 4500.
-    fn take(&mut self, datagram: &mut [u8], received: Received, device: &Device) {
-        match Encapsulated::of(datagram) {
-            Encapsulated::Esp(_) => {}
-            Encapsulated::Ike(message) => return self.pass_to_ike(NAT_PORT, received.source, message),
-            Encapsulated::Keepalive => return,
-            Encapsulated::Malformed => return self.counters.drops.add(DropReason::MalformedEsp, 1),
-        }
-        self.take_esp(datagram, (received.source, received.traffic_class), device);
-    }
-
-    /// Takes an ESP packet with its sender and traffic class, however it was carried.
-    fn take_esp(&mut self, datagram: &mut [u8], (source, traffic_class): (SocketAddr, u8), device: &Device) {
-        let Ok(header) = EspHeader::decode(datagram) else {
-            return self.counters.drops.add(DropReason::MalformedEsp, 1);
-        };
-        let Some((sa, context)) = self.table.find(header.spi) else {
-            return self.counters.drops.add(DropReason::UnknownSpi, 1);
-        };
-        let arrival = match sa.open(datagram, traffic_class) {
-            Ok(arrival) => arrival,
-            Err(reason) => return context.counters.drops.add(reason, 1),
-        };
-        Counters::add(&context.counters.authentic_in, 1);
-        if !context.seen {
-            context.seen = self.events.try_send(PlaneEvent::FirstInbound { spi: header.spi });
-        }
-        if sa.nears_exhaustion() && !context.told_exhaustion {
-            let near = PlaneEvent::NearExhaustion { id: header.spi };
-            context.told_exhaustion = self.events.try_send(near);
-        }
-        // Packets without UDP pass no NAT, so no other address is learnt from them.
-        let encapsulated = !is_native(source) && !is_native(context.remote);
-        if arrival.newest && encapsulated && source != context.remote {
-            context.tell_address(header.spi, source, &self.events);
-        }
-        let Opened::Inner { offset, header } = arrival.opened else {
-            return context.counters.drops.add(DropReason::Dummy, 1);
-        };
-        let inner = &mut datagram[offset..offset + header.total_len];
-        mss::clamp(inner, &header, usize::from(context.inner_mtu));
-        Counters::add(&context.counters.packets_in, 1);
-        Counters::add(&context.counters.bytes_in, header.total_len as u64);
-        let refused = self.runs.take(&header, inner, &device.tun);
-        self.count_refused(refused);
-    }
-
+impl Front {
     fn pass_to_ike(&self, local_port: u16, remote: SocketAddr, message: &[u8]) {
         if message.len() > MAX_IKE_LEN || message.len() < NON_ESP_MARKER_LEN {
             return;
@@ -306,35 +344,19 @@ impl Opening {
             stranger,
         });
     }
-
-    fn flush(&mut self, device: &Device) {
-        let refused = self.runs.flush(&device.tun);
-        self.count_refused(refused);
-    }
-
-    fn flush_old(&mut self, device: &Device) {
-        let refused = self.runs.flush_old(&device.tun);
-        self.count_refused(refused);
-    }
-
-    fn count_refused(&self, packets: usize) {
-        if packets > 0 {
-            self.counters
-                .drops
-                .add(DropReason::TunWriteFailed, packets as u64);
-        }
-    }
 }
 
-impl SaContext {
-    fn tell_address(&mut self, spi: u32, remote: SocketAddr, events: &EventSender) {
-        let now = Instant::now();
-        let recent = self
-            .told_address
-            .is_some_and(|told| now.duration_since(told) < ADDRESS_PAUSE);
-        if !recent && events.try_send(PlaneEvent::PeerAddress { spi, remote }) {
-            self.told_address = Some(now);
-        }
+/// The lane that a datagram of port 4500 is for; what is not ESP is for the first.
+fn lane_for(placed: &SpiMap<usize>, datagram: &[u8]) -> usize {
+    if placed.is_empty() {
+        return 0;
+    }
+    match Encapsulated::of(datagram) {
+        Encapsulated::Esp(_) => EspHeader::decode(datagram)
+            .ok()
+            .and_then(|header| placed.get(&header.spi).copied())
+            .unwrap_or(0),
+        Encapsulated::Ike(_) | Encapsulated::Keepalive | Encapsulated::Malformed => 0,
     }
 }
 

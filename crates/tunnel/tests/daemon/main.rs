@@ -3,6 +3,7 @@
 mod certificates;
 mod cores;
 mod harness;
+mod lanes;
 mod paths;
 
 use std::io::{BufRead, BufReader, Write};
