@@ -16,6 +16,8 @@ use crate::wireguard::WireGuard;
 
 const IKE: &str = "aes128gcm16-prfsha256-x25519";
 const ESP: &str = "aes128gcm16-x25519";
+/// Tells the tunnel daemon how many threads to use in each direction.
+const LANES_VARIABLE: &str = "ISTHMUS_PACKET_LANES";
 const KEY: &str = "the key of a tunnel that only this benchmark sees";
 
 const WARM_UP: Duration = Duration::from_secs(1);
@@ -92,6 +94,8 @@ impl Measure {
 /// Programs that are not the system's own.
 #[derive(Clone, Debug)]
 pub struct Programs {
+    /// For [`Kind::Isthmus`]: Child SAs for the same traffic, and packet threads in each direction.
+    pub lanes: u8,
     /// For [`Kind::Other`]: a build of this benchmark.
     pub other: Option<PathBuf>,
     /// For [`Kind::WireguardGo`].
@@ -127,10 +131,10 @@ impl Contender {
                 sites.route_in_clear()?;
                 Daemons::None
             }
-            Kind::Isthmus => start_isthmus(&sites, &own_program()?)?,
+            Kind::Isthmus => start_isthmus(&sites, &own_program()?, programs.lanes)?,
             Kind::Other => {
                 let other = programs.other.as_deref();
-                start_isthmus(&sites, other.context("--other names no build")?)?
+                start_isthmus(&sites, other.context("--other names no build")?, 1)?
             }
             Kind::WireguardGo => {
                 Daemons::WireGuard(Box::new(WireGuard::start(&programs.wireguard_go, &sites)?))
@@ -205,12 +209,23 @@ impl Contender {
     }
 }
 
-fn start_isthmus(sites: &TwoSites, path: &Path) -> Result<Daemons> {
+fn start_isthmus(sites: &TwoSites, path: &Path, lanes: u8) -> Result<Daemons> {
     let start = |here, there| {
-        let connection = connection_between(here, there, KEY, IKE, ESP)?;
-        let program = Program {
-            path: path.to_owned(),
-            arguments: vec![crate::TUNNELD.to_owned()],
+        let mut connection = connection_between(here, there, KEY, IKE, ESP)?;
+        connection.options.parallel_child_sas = lanes;
+        let program = match lanes {
+            1 => Program {
+                path: path.to_owned(),
+                arguments: vec![crate::TUNNELD.to_owned()],
+            },
+            _ => Program {
+                path: PathBuf::from("env"),
+                arguments: vec![
+                    format!("{LANES_VARIABLE}={lanes}"),
+                    path.to_string_lossy().into_owned(),
+                    crate::TUNNELD.to_owned(),
+                ],
+            },
         };
         Isthmus::start(program, here, vec![connection])
     };

@@ -53,6 +53,9 @@ struct Arguments {
     /// Another build of this benchmark, whose tunnel daemon is measured too
     #[arg(long)]
     other: Option<PathBuf>,
+    /// Child SAs for the same traffic (RFC 9611), each on threads of its own; for Isthmus itself, not for the other build
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
+    lanes: u8,
     /// The wireguard-go to measure
     #[arg(long, default_value = "wireguard-go")]
     wireguard_go: PathBuf,
@@ -83,6 +86,7 @@ fn measure(arguments: &Arguments) -> Result<ExitCode> {
         (arguments.rounds, arguments.seconds)
     };
     let programs = Programs {
+        lanes: arguments.lanes,
         other: arguments.other.clone(),
         wireguard_go: arguments.wireguard_go.clone(),
     };
