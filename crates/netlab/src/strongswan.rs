@@ -356,6 +356,7 @@ impl StrongSwan {
     retry_initiate_interval = 0
     delete_rekeyed_delay = 1
     delete_rekeyed = {delete_rekeyed}
+    signature_authentication = {signatures}
     plugins {{
         vici {{ socket = unix:///run/charon.vici }}
         kernel-libipsec {{ allow_peer_ts = no; raw_esp = yes; }}
@@ -365,6 +366,7 @@ impl StrongSwan {
     }}
 }}
 ",
+            signatures = if self.connection.named_signatures { "yes" } else { "no" },
             plugins = self.distribution.plugins(),
         )
         .replace("; ", "\n        ")

@@ -31,6 +31,8 @@ pub enum Defect {
     Revoked,
     /// The peer's was signed with SHA-1.
     Weak,
+    /// What the peer proves itself with is a signature with SHA-1.
+    WeakSignature,
     /// Ours is expired.
     OursExpired,
 }
@@ -56,6 +58,7 @@ pub fn equip(
         Some(Defect::OursExpired) => own.not_after = date_time_ymd(2026, 6, 1),
         Some(Defect::WrongName) => other = named("somebody.example")?,
         Some(Defect::Revoked) => other.serial_number = Some(SerialNumber::from(REVOKED)),
+        Some(Defect::WeakSignature) => connection.named_signatures = false,
         Some(Defect::UnknownIssuer | Defect::Weak) | None => {}
     }
     let own = middle.issue(&own, our_key);
@@ -81,7 +84,14 @@ pub fn equip(
             theirs.chain = vec![certificate];
             theirs.private_key = Secret::new(key);
         }
-        Some(Defect::Expired | Defect::OursExpired | Defect::Revoked | Defect::WrongName) | None => {}
+        Some(
+            Defect::Expired
+            | Defect::OursExpired
+            | Defect::Revoked
+            | Defect::WeakSignature
+            | Defect::WrongName,
+        )
+        | None => {}
     }
     plan.options.certificate = Some(ours);
     plan.local_identity = IkeIdentity::Fqdn(OUR_NAME.to_owned());

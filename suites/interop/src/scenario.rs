@@ -52,6 +52,7 @@ pub fn run(case: &Case) -> Result<String> {
         }
         Scenario::CertificateRevoked => refusal::certificate(case, Defect::Revoked, "was revoked"),
         Scenario::CertificateWeak => refusal::certificate(case, Defect::Weak, "too weak"),
+        Scenario::SignatureWeak => refusal::certificate(case, Defect::WeakSignature, "SHA-1"),
         Scenario::OwnCertificateExpired => {
             refusal::certificate(case, Defect::OursExpired, "the peer refused our key or identity")
         }

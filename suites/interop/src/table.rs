@@ -75,6 +75,8 @@ words! {
         CertificateWeak = "certificate-weak",
         /// Our certificate is expired.
         OwnCertificateExpired = "own-certificate-expired",
+        /// The peer proves itself with a signature of SHA-1.
+        SignatureWeak = "signature-weak",
     }
 
     /// Who is at the other end.

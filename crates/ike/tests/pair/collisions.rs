@@ -1,11 +1,12 @@
 //! What one end does while the other does something to the same SAs (RFC 7296 section 2.25): every combination, begun at
-//! several moments of each other's flight, with each datagram in turn lost, late, or late together with the next one.
+//! several moments of each other's flight, with each datagram in turn lost, late, or late together with the next one. The
+//! exchanges that make an SA also with several rounds: a wrong guess of the group, and additional key exchanges.
 
 use std::time::Duration;
 
 use isthmus_ike::{ChildId, ConnectionConfig};
 use isthmus_simnet::{Link, Pair, Side};
-use isthmus_types::SelectorLayout;
+use isthmus_types::{AdditionalKeyExchange, DhGroup, SelectorLayout};
 
 use crate::{LONG, REST, connect_with, lost};
 
@@ -47,10 +48,77 @@ const ROWS: [(What, What); 14] = [
     (What::DeleteIke, What::DeleteChild),
     (What::CreateChild, What::CreateChild),
 ];
+/// Those in which the rounds of an exchange that makes an SA meet something.
+const ROWS_OF_ROUNDS: [(What, What); 6] = [
+    (What::RekeyChild, What::RekeyChild),
+    (What::RekeyChild, What::DeleteChild),
+    (What::RekeyChild, What::RekeyIke),
+    (What::RekeyIke, What::RekeyIke),
+    (What::RekeyIke, What::CreateChild),
+    (What::CreateChild, What::CreateChild),
+];
 /// From the first end's beginning to the second's; a flight takes 5 ms.
 const OFFSETS: [u64; 3] = [0, 3, 8];
-/// Datagrams after the beginning that are treated ill, each in turn.
-const DATAGRAMS: usize = 8;
+/// The same where an exchange that makes an SA takes longer.
+const OFFSETS_OF_ROUNDS: [u64; 3] = [0, 8, 13];
+
+/// What exchanges that make an SA are like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rounds {
+    /// Request and answer.
+    One,
+    /// The first request has a group that the other end does not like best: it answers with INVALID_KE_PAYLOAD.
+    GroupGuessedWrong,
+    /// IKE_FOLLOWUP_KE comes after it.
+    AdditionalExchange,
+}
+
+impl Rounds {
+    fn configure(self, side: Side, config: &mut ConnectionConfig) {
+        match self {
+            Self::One => {}
+            Self::GroupGuessedWrong => {
+                let mut groups = vec![DhGroup::X25519, DhGroup::Ecp256];
+                if side == Side::Right {
+                    groups.reverse();
+                }
+                config.ike_proposals[0].dh.clone_from(&groups);
+                config.esp_proposals[0].pfs = groups;
+            }
+            Self::AdditionalExchange => {
+                let additional = vec![AdditionalKeyExchange::MlKem768];
+                config.ike_proposals[0].additional.clone_from(&additional);
+                config.esp_proposals[0].pfs = vec![DhGroup::X25519];
+                config.esp_proposals[0].additional = additional;
+            }
+        }
+    }
+
+    /// Moments at which the second end begins.
+    fn offsets(self) -> &'static [u64] {
+        match self {
+            Self::One => &OFFSETS,
+            Self::GroupGuessedWrong | Self::AdditionalExchange => &OFFSETS_OF_ROUNDS,
+        }
+    }
+
+    /// Datagrams after the beginning that are treated ill, each in turn.
+    const fn datagrams(self) -> usize {
+        match self {
+            Self::One => 8,
+            Self::GroupGuessedWrong | Self::AdditionalExchange => 10,
+        }
+    }
+
+    /// How a request that only they have looks in the journal, and how often it must be there when two children are rekeyed.
+    const fn sign(self) -> (&'static str, usize) {
+        match self {
+            Self::One => ("request 36/", 2),
+            Self::GroupGuessedWrong => ("request 36/", 4),
+            Self::AdditionalExchange => ("request 44/", 1),
+        }
+    }
+}
 
 #[derive(Clone, Copy, Debug)]
 enum Fault {
@@ -63,8 +131,8 @@ enum Fault {
 }
 
 impl Fault {
-    fn all() -> impl Iterator<Item = Self> {
-        let each = (0..DATAGRAMS)
+    fn all(datagrams: usize) -> impl Iterator<Item = Self> {
+        let each = (0..datagrams)
             .flat_map(|number| [Self::Lost(number), Self::Late(number), Self::BothLate(number)]);
         std::iter::once(Self::None).chain(each)
     }
@@ -103,10 +171,11 @@ struct Case {
 }
 
 impl Case {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, rounds: Rounds) -> Self {
         let mut pair = Pair::new(seed, Link::clean());
-        connect_with(&mut pair, |_, config| {
-            config.options.selectors = SelectorLayout::PerPair
+        connect_with(&mut pair, |side, config| {
+            config.options.selectors = SelectorLayout::PerPair;
+            rounds.configure(side, config);
         });
         assert!(pair.run_until(LONG, Pair::is_settled), "{:?}", pair.discord());
         pair.set_traffic(true);
@@ -185,27 +254,39 @@ impl Case {
 }
 
 /// Rows are about what is done, so who does which is tried both ways.
-fn check(row: (What, What)) {
+fn check(row: (What, What), rounds: Rounds) {
     let mut faults = Vec::new();
     let mut count = 0;
     for first in [Side::Left, Side::Right] {
-        for offset in OFFSETS {
-            for fault in Fault::all() {
-                let mut case = Case::new(count);
+        for offset in rounds.offsets() {
+            for fault in Fault::all(rounds.datagrams()) {
+                let mut case = Case::new(count, rounds);
                 count += 1;
                 case.pair.link = fault.link(case.pair.sent);
+                case.pair.journal = Some(Vec::new());
                 case.begin(first, row.0);
-                case.pair.run_for(Duration::from_millis(offset));
+                case.pair.run_for(Duration::from_millis(*offset));
                 case.begin(first.other(), row.1);
                 if let Some(what) = case.fault(row) {
                     faults.push(format!("{first:?} first, {offset} ms, {fault:?}: {what}"));
+                }
+                if row == (What::RekeyChild, What::RekeyChild) && *offset == 0 && matches!(fault, Fault::None)
+                {
+                    let (sign, times) = rounds.sign();
+                    let journal = case.pair.journal.take().expect("it is kept");
+                    let seen = journal.iter().filter(|line| line.contains(sign)).count();
+                    assert!(
+                        seen >= times,
+                        "{rounds:?}: {sign} {seen} times\n{}",
+                        journal.join("\n")
+                    );
                 }
             }
         }
     }
     assert!(
         faults.is_empty(),
-        "{row:?}: {} of {count} fail\n{}",
+        "{row:?}, {rounds:?}: {} of {count} fail\n{}",
         faults.len(),
         faults.join("\n")
     );
@@ -214,6 +295,20 @@ fn check(row: (What, What)) {
 #[test]
 fn whatever_both_ends_do_at_once_leaves_the_same_sas_at_both() {
     for row in ROWS {
-        check(row);
+        check(row, Rounds::One);
+    }
+}
+
+#[test]
+fn so_it_does_where_the_group_is_guessed_wrong() {
+    for row in ROWS_OF_ROUNDS {
+        check(row, Rounds::GroupGuessedWrong);
+    }
+}
+
+#[test]
+fn so_it_does_where_additional_key_exchanges_follow() {
+    for row in ROWS_OF_ROUNDS {
+        check(row, Rounds::AdditionalExchange);
     }
 }

@@ -49,6 +49,8 @@ pub struct SwanConnection {
     pub transport_mode: bool,
     /// Seconds of silence before it probes the peer; 0 means never.
     pub dpd_delay_seconds: u32,
+    /// Whether to know the signatures of RFC 7427. Otherwise those of RSA keys are made with SHA-1.
+    pub named_signatures: bool,
 }
 
 /// Which ranges of a [`SwanConnection`] share a Child SA.
@@ -95,6 +97,7 @@ impl SwanConnection {
             childless: false,
             transport_mode: false,
             dpd_delay_seconds: 0,
+            named_signatures: true,
         }
     }
 

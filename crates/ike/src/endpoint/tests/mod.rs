@@ -6,6 +6,7 @@ mod garbage;
 mod overtaking;
 mod peer_name;
 mod refusals;
+mod weak_signature;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
