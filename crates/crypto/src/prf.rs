@@ -6,10 +6,12 @@ use md5::Md5;
 use sha1::{Digest, Sha1};
 use sha2::{Sha256, Sha384, Sha512};
 use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 /// Most output that [`prf_plus`] gives: 255 blocks.
 const MAX_BLOCKS: usize = 255;
+/// Words of the stack that are erased after a computation: more than it takes.
+const SCRUBBED: usize = 512;
 
 /// More output was asked for than prf+ can give (255 blocks).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,13 +31,15 @@ pub const fn prf_len(prf: Prf) -> usize {
 
 /// `prf(key, parts[0] | parts[1] | …)`.
 pub fn prf(prf: Prf, key: &[u8], parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
-    match prf {
+    let out = match prf {
         Prf::HmacMd5 => compute::<Hmac<Md5>>(key, parts),
         Prf::HmacSha1 => compute::<Hmac<Sha1>>(key, parts),
         Prf::HmacSha2_256 => compute::<Hmac<Sha256>>(key, parts),
         Prf::HmacSha2_384 => compute::<Hmac<Sha384>>(key, parts),
         Prf::HmacSha2_512 => compute::<Hmac<Sha512>>(key, parts),
-    }
+    };
+    scrub_stack();
+    out
 }
 
 /// The first `len` bytes of `prf+(key, parts[0] | parts[1] | …)`.
@@ -113,12 +117,21 @@ fn digest<D: Digest>(parts: &[&[u8]]) -> Vec<u8> {
     hash.finalize().to_vec()
 }
 
+#[inline(never)]
 fn compute<M: Mac + KeyInit>(key: &[u8], parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
     let mut mac = <M as KeyInit>::new_from_slice(key).expect("an HMAC takes a key of any length");
     for part in parts {
         mac.update(part);
     }
     Zeroizing::new(mac.finalize().into_bytes().to_vec())
+}
+
+/// Erases what the functions that were called last have left on the stack: libraries move keys and results there.
+#[inline(never)]
+fn scrub_stack() {
+    let mut room = [0_u64; SCRUBBED];
+    room.zeroize();
+    std::hint::black_box(&mut room);
 }
 
 #[cfg(test)]

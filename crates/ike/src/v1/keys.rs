@@ -22,6 +22,9 @@ pub(super) struct Keys {
     authenticate: Zeroizing<Vec<u8>>,
     cipher: BareCbc,
     block_len: usize,
+    /// What the cipher was made of.
+    #[cfg(test)]
+    encrypt: Zeroizing<Vec<u8>>,
 }
 
 /// What one end proves to have sent in phase 1.
@@ -68,7 +71,20 @@ impl Keys {
             authenticate,
             cipher,
             block_len: suite.cipher.block_len(),
+            #[cfg(test)]
+            encrypt: Zeroizing::new(key.to_vec()),
         })
+    }
+
+    /// All that must be erased, by name.
+    #[cfg(test)]
+    pub(super) fn secrets(&self) -> Vec<(&'static str, &[u8])> {
+        vec![
+            ("SKEYID", &self.skeyid),
+            ("SKEYID_d", &self.derive),
+            ("SKEYID_a", &self.authenticate),
+            ("the key of SKEYID_e", &self.encrypt),
+        ]
     }
 
     pub(super) const fn cipher(&self) -> &BareCbc {

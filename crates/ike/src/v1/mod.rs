@@ -163,6 +163,15 @@ impl Machine {
         }
     }
 
+    /// The secrets of the established SAs, by name.
+    #[cfg(test)]
+    pub(crate) fn secrets(&self) -> Vec<(&'static str, &[u8])> {
+        let established = self.sas.values().filter_map(Sa::established);
+        established
+            .flat_map(|established| established.keys.secrets())
+            .collect()
+    }
+
     /// Begins phase 1 for a connection.
     pub(crate) fn start(&mut self, scope: &mut Scope<'_>, id: VpnConnectionId) {
         let replaces = self.established_of(Some(id));

@@ -3,6 +3,7 @@
 mod answers;
 mod duplicates;
 mod garbage;
+mod memory;
 mod overtaking;
 mod peer_name;
 mod refusals;
