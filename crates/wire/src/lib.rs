@@ -5,6 +5,7 @@
 
 pub mod checksum;
 pub mod esp;
+mod header;
 pub mod icmp;
 pub mod ike;
 pub mod ip;

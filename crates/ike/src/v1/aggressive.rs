@@ -195,7 +195,6 @@ pub(super) fn on_message(
             aggressive: Some(sent),
         }) => match on_answer(scope, sa, &sa_body, &sent, datagram) {
             Ok((handshake, secrets, parts)) => {
-                sa.request = None;
                 machine.establish(scope, sa, handshake, secrets, &parts);
                 Ok(())
             }
@@ -209,13 +208,7 @@ pub(super) fn on_message(
         },
         State::AggressiveAnswered(answered) => match on_proof(scope, sa, &answered, datagram) {
             Ok((parts, iv)) => {
-                let KeAnswered {
-                    handshake,
-                    mut secrets,
-                    ..
-                } = *answered;
-                secrets.iv = iv;
-                machine.establish(scope, sa, handshake, secrets, &parts);
+                machine.establish(scope, sa, answered.handshake, answered.secrets.after(iv), &parts);
                 Ok(())
             }
             Err(fault) => {

@@ -271,12 +271,7 @@ pub(super) fn on_message(
         },
         State::KeAnswered(answered) => match check_identity(scope, sa, &answered, datagram) {
             Ok((parts, iv)) => {
-                let KeAnswered {
-                    handshake,
-                    mut secrets,
-                    ..
-                } = *answered;
-                secrets.iv = iv;
+                let (handshake, mut secrets) = (answered.handshake, answered.secrets.after(iv));
                 let reply = identity_message(scope, sa, &handshake, &mut secrets, false)?;
                 sa.answer(scope.host, datagram.digest, reply);
                 machine.establish(scope, sa, handshake, secrets, &parts);
@@ -289,13 +284,7 @@ pub(super) fn on_message(
         },
         State::IdSent(sent) => match check_answer(scope, sa, &sent, datagram) {
             Ok((parts, iv)) => {
-                let IdSent {
-                    handshake,
-                    mut secrets,
-                } = *sent;
-                secrets.iv = iv;
-                sa.request = None;
-                machine.establish(scope, sa, handshake, secrets, &parts);
+                machine.establish(scope, sa, sent.handshake, sent.secrets.after(iv), &parts);
                 Ok(())
             }
             Err(fault) => {

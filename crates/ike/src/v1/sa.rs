@@ -174,6 +174,13 @@ pub(super) struct Answered {
     left: u8,
 }
 
+impl Secrets {
+    /// The same, once a message was read that leaves this IV.
+    pub(super) fn after(self, iv: Vec<u8>) -> Self {
+        Self { iv, ..self }
+    }
+}
+
 impl Request {
     pub(super) fn new(host: &mut Host, bytes: Vec<u8>, patience: Duration, now: Instant) -> Self {
         let retransmission = Retransmission::new(Sealed::from(bytes), patience, now);

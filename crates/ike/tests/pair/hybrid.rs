@@ -6,6 +6,7 @@ use isthmus_ike::{ConnectionConfig, DownReason};
 use isthmus_simnet::{Link, Pair, Side};
 use isthmus_types::{AdditionalKeyExchange, DhGroup, Secret};
 
+use crate::rekeying::{What, rekey};
 use crate::{LONG, REST, child_spi, connect_with, lost, reason};
 
 fn hybrid(_: Side, config: &mut ConnectionConfig) {
@@ -35,20 +36,6 @@ fn suites(pair: &Pair, side: Side) -> (String, String) {
         status.ike_suite.expect("an IKE SA").to_string(),
         status.esp_suite.expect("a child").to_string(),
     )
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
-    Child,
-    Ike,
-}
-
-fn rekey(pair: &mut Pair, side: Side, what: What) {
-    let child = pair.peer(side).sending_child().expect("a child").sa.child;
-    pair.act(side, |endpoint, now| match what {
-        What::Child => endpoint.rekey_child(child, now),
-        What::Ike => endpoint.rekey_ike(side.connection(), now),
-    });
 }
 
 #[test]

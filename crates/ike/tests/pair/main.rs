@@ -16,6 +16,7 @@ mod liveness;
 mod mismatch;
 mod nat;
 mod rekey;
+mod rekeying;
 mod v1;
 
 use std::time::Duration;

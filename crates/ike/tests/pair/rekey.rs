@@ -1,52 +1,11 @@
 use std::time::Duration;
 
-use isthmus_ike::{ChildId, ConnectionConfig, EstablishMode};
+use isthmus_ike::{ConnectionConfig, EstablishMode};
 use isthmus_simnet::{Link, Pair, Side};
 use isthmus_types::DhGroup;
 
+use crate::rekeying::{What, check, rekey};
 use crate::{LONG, REST, child_spi, connect_with, lost, settled};
-
-#[derive(Clone, Copy, Debug)]
-enum What {
-    Child,
-    Ike,
-}
-
-fn rekey(pair: &mut Pair, side: Side, what: What) {
-    let child = in_use(pair, side);
-    pair.act(side, |endpoint, now| match what {
-        What::Child => endpoint.rekey_child(child, now),
-        What::Ike => endpoint.rekey_ike(side.connection(), now),
-    });
-}
-
-fn in_use(pair: &Pair, side: Side) -> ChildId {
-    let status = pair.peer(side).endpoint.status(side.connection());
-    status.expect("a connection").children[0].child
-}
-
-/// Rekeys on `sides`, waits for rest and checks that the right thing is new.
-fn check(mut pair: Pair, sides: &[(Side, What)], label: &str) {
-    let before = child_spi(&pair, Side::Left);
-    for (side, what) in sides {
-        rekey(&mut pair, *side, *what);
-    }
-    pair.run_for(REST);
-    assert!(
-        pair.run_until(LONG, Pair::is_settled),
-        "{label}: {:?}",
-        pair.discord()
-    );
-    let child_too = sides.iter().any(|(_, what)| matches!(what, What::Child));
-    assert_eq!(child_spi(&pair, Side::Left) != before, child_too, "{label}");
-    assert_eq!(lost(&pair), 0, "{label}");
-    let received = pair.peer(Side::Left).received;
-    pair.run_for(Duration::from_secs(1));
-    assert!(
-        pair.peer(Side::Left).received > received,
-        "{label}: traffic has stopped"
-    );
-}
 
 const CASES: [&[(Side, What)]; 9] = [
     &[(Side::Left, What::Child)],

@@ -1,7 +1,7 @@
 //! The IKE header (RFC 7296 section 3.1).
 
-use super::cursor::Cursor;
-use super::{DecodeError, Element, ExchangeType, MAX_MESSAGE_LEN, PayloadType};
+use super::{DecodeError, ExchangeType, PayloadType};
+use crate::header::FixedHeader;
 
 /// Bytes of the header.
 pub const HEADER_LEN: usize = 28;
@@ -77,44 +77,31 @@ impl IkeHeader {
     /// [`DecodeError::Version`] for another major version (nothing else of the message was looked at),
     /// [`DecodeError::Truncated`] or [`DecodeError::Malformed`] if the length does not fit.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        if bytes.len() > MAX_MESSAGE_LEN {
-            return Err(DecodeError::TooMany(Element::Message));
-        }
-        let mut cursor = Cursor::new(bytes, Element::Header);
-        let initiator_spi = IkeSpi(cursor.u64()?);
-        let responder_spi = IkeSpi(cursor.u64()?);
-        let next_payload = PayloadType(cursor.u8()?);
-        let version = cursor.u8()?;
-        let exchange = ExchangeType(cursor.u8()?);
-        let flags = IkeFlags(cursor.u8()?);
-        let message_id = cursor.u32()?;
-        let length = cursor.u32()?;
-        if version >> 4 != 2 {
-            return Err(DecodeError::Version(version >> 4));
-        }
-        match usize::try_from(length) {
-            Ok(stated) if stated == bytes.len() => {}
-            Ok(stated) if stated > bytes.len() => return Err(DecodeError::Truncated(Element::Message)),
-            Ok(_) | Err(_) => return Err(DecodeError::Malformed(Element::Header)),
-        }
+        let fixed = FixedHeader::decode(bytes, 2)?;
         Ok(Self {
-            initiator_spi,
-            responder_spi,
-            next_payload,
-            minor_version: version & 0x0f,
-            exchange,
-            flags,
-            message_id,
-            length,
+            initiator_spi: fixed.initiator,
+            responder_spi: fixed.responder,
+            next_payload: PayloadType(fixed.next_payload),
+            minor_version: fixed.minor_version(),
+            exchange: ExchangeType(fixed.exchange),
+            flags: IkeFlags(fixed.flags),
+            message_id: fixed.message_id,
+            length: fixed.length,
         })
     }
 
     /// Appends the header to `out`, version 2.0 whatever `minor_version` says.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.initiator_spi.0.to_be_bytes());
-        out.extend_from_slice(&self.responder_spi.0.to_be_bytes());
-        out.extend_from_slice(&[self.next_payload.0, VERSION_2, self.exchange.0, self.flags.0]);
-        out.extend_from_slice(&self.message_id.to_be_bytes());
-        out.extend_from_slice(&self.length.to_be_bytes());
+        let fixed = FixedHeader {
+            initiator: self.initiator_spi,
+            responder: self.responder_spi,
+            next_payload: self.next_payload.0,
+            version: VERSION_2,
+            exchange: self.exchange.0,
+            flags: self.flags.0,
+            message_id: self.message_id,
+            length: self.length,
+        };
+        fixed.encode(out);
     }
 }

@@ -1,8 +1,8 @@
 //! The ISAKMP header (RFC 2408 section 3.1).
 
 use super::{ExchangeType, PayloadType};
-use crate::ike::cursor::Cursor;
-use crate::ike::{DecodeError, Element, HEADER_LEN, IkeSpi, MAX_MESSAGE_LEN};
+use crate::header::FixedHeader;
+use crate::ike::{DecodeError, HEADER_LEN, IkeSpi};
 
 /// The version byte that we write: major 1, minor 0.
 pub const VERSION_1: u8 = 0x10;
@@ -55,45 +55,32 @@ impl IsakmpHeader {
     /// [`DecodeError::Version`] for another major version, [`DecodeError::Truncated`] or [`DecodeError::Malformed`] if
     /// the length does not fit.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        if bytes.len() > MAX_MESSAGE_LEN {
-            return Err(DecodeError::TooMany(Element::Message));
-        }
-        let mut cursor = Cursor::new(bytes, Element::Header);
-        let initiator_cookie = IkeSpi(cursor.u64()?);
-        let responder_cookie = IkeSpi(cursor.u64()?);
-        let next_payload = PayloadType(cursor.u8()?);
-        let version = cursor.u8()?;
-        let exchange = ExchangeType(cursor.u8()?);
-        let flags = IsakmpFlags(cursor.u8()?);
-        let message_id = cursor.u32()?;
-        let length = cursor.u32()?;
-        if version >> 4 != 1 {
-            return Err(DecodeError::Version(version >> 4));
-        }
-        match usize::try_from(length) {
-            Ok(stated) if stated == bytes.len() => {}
-            Ok(stated) if stated > bytes.len() => return Err(DecodeError::Truncated(Element::Message)),
-            Ok(_) | Err(_) => return Err(DecodeError::Malformed(Element::Header)),
-        }
+        let fixed = FixedHeader::decode(bytes, 1)?;
         Ok(Self {
-            initiator_cookie,
-            responder_cookie,
-            next_payload,
-            minor_version: version & 0x0f,
-            exchange,
-            flags,
-            message_id,
-            length,
+            initiator_cookie: fixed.initiator,
+            responder_cookie: fixed.responder,
+            next_payload: PayloadType(fixed.next_payload),
+            minor_version: fixed.minor_version(),
+            exchange: ExchangeType(fixed.exchange),
+            flags: IsakmpFlags(fixed.flags),
+            message_id: fixed.message_id,
+            length: fixed.length,
         })
     }
 
     /// Appends the header to `out`, version 1.0 whatever `minor_version` says, for a message of `len` bytes in all.
     pub fn encode(&self, len: usize, out: &mut Vec<u8>) {
         debug_assert!(len >= HEADER_LEN, "the length covers the header");
-        out.extend_from_slice(&self.initiator_cookie.0.to_be_bytes());
-        out.extend_from_slice(&self.responder_cookie.0.to_be_bytes());
-        out.extend_from_slice(&[self.next_payload.0, VERSION_1, self.exchange.0, self.flags.0]);
-        out.extend_from_slice(&self.message_id.to_be_bytes());
-        out.extend_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes());
+        let fixed = FixedHeader {
+            initiator: self.initiator_cookie,
+            responder: self.responder_cookie,
+            next_payload: self.next_payload.0,
+            version: VERSION_1,
+            exchange: self.exchange.0,
+            flags: self.flags.0,
+            message_id: self.message_id,
+            length: u32::try_from(len).unwrap_or(u32::MAX),
+        };
+        fixed.encode(out);
     }
 }

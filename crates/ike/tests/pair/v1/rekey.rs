@@ -5,45 +5,8 @@ use isthmus_simnet::{Pair, Side};
 use isthmus_types::DhGroup;
 
 use super::{settled, settled_with};
+use crate::rekeying::{What, check, rekey};
 use crate::{LONG, REST, child_spi, lost};
-
-#[derive(Clone, Copy, Debug)]
-enum What {
-    Child,
-    Ike,
-}
-
-fn rekey(pair: &mut Pair, side: Side, what: What) {
-    let status = pair.peer(side).endpoint.status(side.connection());
-    let status = status.expect("a connection");
-    let child = status.children[0].child;
-    pair.act(side, |endpoint, now| match what {
-        What::Child => endpoint.rekey_child(child, now),
-        What::Ike => endpoint.rekey_ike(side.connection(), now),
-    });
-}
-
-fn check(mut pair: Pair, sides: &[(Side, What)], label: &str) {
-    let before = child_spi(&pair, Side::Left);
-    for (side, what) in sides {
-        rekey(&mut pair, *side, *what);
-    }
-    pair.run_for(REST);
-    assert!(
-        pair.run_until(LONG, Pair::is_settled),
-        "{label}: {:?}",
-        pair.discord()
-    );
-    let child_too = sides.iter().any(|(_, what)| matches!(what, What::Child));
-    assert_eq!(child_spi(&pair, Side::Left) != before, child_too, "{label}");
-    assert_eq!(lost(&pair), 0, "{label}");
-    let received = pair.peer(Side::Left).received;
-    pair.run_for(Duration::from_secs(1));
-    assert!(
-        pair.peer(Side::Left).received > received,
-        "{label}: traffic has stopped"
-    );
-}
 
 const CASES: [&[(Side, What)]; 8] = [
     &[(Side::Left, What::Child)],
