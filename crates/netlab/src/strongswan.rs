@@ -168,6 +168,31 @@ impl StrongSwan {
         Ok(())
     }
 
+    /// Puts certificates and a key where a file for [`StrongSwan::load_file`] finds them: `peer.pem` is its own certificate,
+    /// `ca.pem` the first authority.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn store(&self, certificate: &SwanCertificate) -> Result<()> {
+        let write = |directory: &str, name: &str, pem: &str| -> Result<()> {
+            let directory = self.path(directory);
+            fs::create_dir_all(&directory)?;
+            fs::write(directory.join(name), pem)?;
+            Ok(())
+        };
+        for (number, pem) in certificate.chain.iter().enumerate() {
+            let name = match number {
+                0 => "peer.pem".to_owned(),
+                other => format!("between{other}.pem"),
+            };
+            write("x509", &name, pem)?;
+        }
+        for pem in &certificate.authorities {
+            write("x509ca", "ca.pem", pem)?;
+        }
+        write("private", "peer.key", certificate.private_key.reveal())
+    }
+
     /// Brings the connection up as initiator and waits until it is.
     ///
     /// # Errors

@@ -1,11 +1,16 @@
 //! What to enter at the other end of a VPN connection, in the words of the device that stands there.
 //!
 //! [`configuration`] mirrors our settings: what is local here is remote there. Algorithms that a device has no word for are
-//! left out, with a comment that says so. The shared key is shown only if it is given.
+//! left out, with a remark that says so; where nothing is left, or where a setting must be right and the device cannot
+//! express it, there is an error that names it instead. The shared key is shown only if it is given, and private keys never are.
+//!
+//! What each device has words for is as its own manual says; the sources stand at the head of each file.
 //!
 //! This crate must know neither hosts nor APIs. One file per vendor under `vendor`.
 
+mod error;
 mod suites;
+mod text;
 mod vendor;
 mod view;
 
@@ -16,6 +21,8 @@ use isthmus_types::Secret;
 use serde::{Deserialize, Serialize};
 
 use view::View;
+
+pub use error::Inexpressible;
 
 /// One connection with its gateway's address: all that the other end must match.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +37,9 @@ impl Peering {
     /// The settings without the shared key and without private keys.
     pub fn without_secrets(public_address: IpAddr, mut plan: ConnectionPlan) -> Self {
         plan.psk = Secret::new(String::new());
-        plan.options.certificate = None;
+        if let Some(certificate) = &mut plan.options.certificate {
+            certificate.private_key = Secret::new(String::new());
+        }
         Self { public_address, plan }
     }
 }
@@ -86,7 +95,14 @@ impl Vendor {
 }
 
 /// What to enter at the peer. Without `key` a placeholder stands where the shared key belongs.
-pub fn configuration(vendor: Vendor, peering: &Peering, key: Option<&Secret>) -> String {
+///
+/// # Errors
+/// [`Inexpressible`] if the device has no words for a setting without which the tunnel would not come up.
+pub fn configuration(
+    vendor: Vendor,
+    peering: &Peering,
+    key: Option<&Secret>,
+) -> Result<String, Inexpressible> {
     let view = View::of(peering, key);
     match vendor {
         Vendor::CiscoIos => vendor::cisco_ios::render(&view),

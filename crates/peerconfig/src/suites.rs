@@ -2,6 +2,8 @@
 
 use isthmus_types::{AdditionalKeyExchange, DhGroup, Encryption, EspProposal, IkeProposal, Integrity, Prf};
 
+use crate::error::Inexpressible;
+
 /// Most combinations of one connection.
 const MAX_SUITES: usize = 8192;
 /// With more combinations than this, as of automatic negotiation, the best known ones stand for all: one in common is enough.
@@ -30,6 +32,27 @@ pub(crate) struct EspSuite {
     pub(crate) additional: Option<AdditionalKeyExchange>,
 }
 
+/// The combinations that are told.
+pub(crate) struct Told<S> {
+    pub(crate) suites: Vec<S>,
+    /// How many combinations there are, also those that are not told.
+    of: usize,
+}
+
+impl<S> Told<S> {
+    /// A remark if these stand for more, beginning with `mark`; empty if they are all.
+    pub(crate) fn remark(&self, mark: &str, what: &str) -> String {
+        if self.suites.len() == self.of {
+            return String::new();
+        }
+        format!(
+            "{mark} {} of the {} combinations of the {what} proposals are listed: one in common is enough.\n",
+            self.suites.len(),
+            self.of
+        )
+    }
+}
+
 /// What a device has words for, and what had to be left out.
 pub(crate) struct Worded<T> {
     pub(crate) words: Vec<T>,
@@ -53,32 +76,51 @@ impl<T: PartialEq> Worded<T> {
         worded
     }
 
-    /// A comment about what was left out, each line beginning with `mark`; empty if nothing was.
-    pub(crate) fn comment(&self, mark: &str, device: &str, what: &str) -> String {
-        let mut text = String::new();
+    /// A remark about what was left out, beginning with `mark`; empty if nothing was.
+    ///
+    /// # Errors
+    /// If nothing is left.
+    pub(crate) fn remark(
+        &self,
+        mark: &str,
+        device: &'static str,
+        field: &'static str,
+    ) -> Result<String, Inexpressible> {
+        let shown: Vec<&str> = self.left_out.iter().take(6).map(String::as_str).collect();
+        let more = match self.left_out.len() - shown.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let listed = format!("{}{more}", shown.join(", "));
         if self.words.is_empty() {
-            text.push_str(&format!(
-                "{mark} {device} can express none of the {what} proposals: choose another policy.\n"
-            ));
+            let why = format!("it has no words for {listed}: choose another policy");
+            return Err(Inexpressible::new(device, field, why));
         }
-        if !self.left_out.is_empty() {
-            let shown: Vec<&str> = self.left_out.iter().take(6).map(String::as_str).collect();
-            let more = self.left_out.len() - shown.len();
-            let more = if more > 0 {
-                format!(" and {more} more")
-            } else {
-                String::new()
-            };
-            text.push_str(&format!(
-                "{mark} Left out, {device} has no words for it ({what}): {}{more}\n",
-                shown.join(", ")
-            ));
+        if shown.is_empty() {
+            return Ok(String::new());
         }
-        text
+        let what = field.trim_end_matches("_proposals").to_uppercase();
+        Ok(format!(
+            "{mark} Left out, {device} has no words for it ({what}): {listed}\n"
+        ))
     }
 }
 
-pub(crate) fn ike_suites(proposals: &[IkeProposal]) -> Vec<IkeSuite> {
+/// For a device with one setting of perfect forward secrecy for all proposals: the group of the first suite that it has words
+/// for, and the words of those that have the same. `word` gives none for a suite whose group the device lacks.
+pub(crate) fn with_one_group<T: PartialEq>(
+    suites: &[EspSuite],
+    word: impl Fn(&EspSuite) -> Option<T>,
+) -> (Option<DhGroup>, Worded<T>) {
+    let first = suites.iter().find(|suite| word(suite).is_some());
+    let group = first.and_then(|suite| suite.pfs);
+    let worded = Worded::of(suites, |suite| {
+        (suite.pfs == group).then(|| word(suite)).flatten()
+    });
+    (group, worded)
+}
+
+pub(crate) fn ike_suites(proposals: &[IkeProposal]) -> Told<IkeSuite> {
     let mut suites = Vec::new();
     for proposal in proposals {
         for (encryption, integrity) in ciphers(&proposal.encryption, &proposal.integrity) {
@@ -108,7 +150,7 @@ pub(crate) fn ike_suites(proposals: &[IkeProposal]) -> Vec<IkeSuite> {
     })
 }
 
-pub(crate) fn esp_suites(proposals: &[EspProposal]) -> Vec<EspSuite> {
+pub(crate) fn esp_suites(proposals: &[EspProposal]) -> Told<EspSuite> {
     let mut suites = Vec::new();
     for proposal in proposals {
         let groups: Vec<Option<DhGroup>> = if proposal.pfs.is_empty() {
@@ -137,14 +179,15 @@ pub(crate) fn esp_suites(proposals: &[EspProposal]) -> Vec<EspSuite> {
 }
 
 /// All of them, or of many a few that every device has.
-fn few<S: Copy>(suites: Vec<S>, is_known: impl Fn(&S) -> bool) -> Vec<S> {
-    if suites.len() <= MANY_SUITES {
-        return suites;
+fn few<S: Copy>(suites: Vec<S>, is_known: impl Fn(&S) -> bool) -> Told<S> {
+    let of = suites.len();
+    if of <= MANY_SUITES {
+        return Told { suites, of };
     }
     let known: Vec<S> = suites.iter().filter(|suite| is_known(suite)).copied().collect();
     let mut few = if known.is_empty() { suites } else { known };
     few.truncate(FEW_SUITES);
-    few
+    Told { suites: few, of }
 }
 
 /// Whether every device of the last years has it, and it is not obsolete.
@@ -290,7 +333,13 @@ mod tests {
             dh: DhGroup::ALL.to_vec(),
             additional: Vec::new(),
         };
-        let suites = ike_suites(&[everything]);
+        let told = ike_suites(&[everything]);
+        assert!(
+            told.remark("#", "IKE").contains(" of the "),
+            "{}",
+            told.remark("#", "IKE")
+        );
+        let suites = told.suites;
         assert!((1..=FEW_SUITES).contains(&suites.len()), "{}", suites.len());
         for suite in suites {
             assert!(!matches!(suite.dh, DhGroup::Modp1024 | DhGroup::Modp1536));
@@ -306,6 +355,8 @@ mod tests {
             pfs: vec![DhGroup::Modp1024],
             additional: Vec::new(),
         };
-        assert_eq!(esp_suites(&[chosen]).len(), 1);
+        let told = esp_suites(&[chosen]);
+        assert_eq!(told.suites.len(), 1);
+        assert_eq!(told.remark("#", "ESP"), "");
     }
 }

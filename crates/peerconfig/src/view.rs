@@ -1,28 +1,56 @@
 //! A connection from the peer's side.
 
+use std::net::IpAddr;
+
 use isthmus_hostplan::{IkeIdentity, PeerEndpoint};
 use isthmus_types::{Cidr, IkeVersion, Secret};
 
 use crate::Peering;
-use crate::suites::{EspSuite, IkeSuite, esp_suites, ike_suites};
+use crate::error::Inexpressible;
+use crate::suites::{EspSuite, IkeSuite, Told, esp_suites, ike_suites};
+use crate::text::{GATEWAY_ADDRESS, PEER_ADDRESS, RANGES, SHARED_KEY, one_line, without};
 
 /// Where the key belongs, if it is not shown.
 pub(crate) const PLACEHOLDER: &str = "REPLACE-WITH-THE-SHARED-KEY";
+
+/// How the ends prove themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Method {
+    Certificates,
+    SharedKey,
+}
+
+/// How an IKEv1 phase 1 is negotiated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase1 {
+    Aggressive,
+    Main,
+}
+
+/// When ESP is encapsulated in UDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Encapsulation {
+    Always,
+    BehindNat,
+}
 
 /// The mirrored settings.
 pub(crate) struct View {
     /// A name that every device takes.
     pub(crate) name: String,
     pub(crate) version: IkeVersion,
+    pub(crate) method: Method,
+    pub(crate) phase_1: Phase1,
+    pub(crate) encapsulation: Encapsulation,
     /// The peer's own address; none if it has no fixed one.
-    pub(crate) local_address: Option<String>,
-    pub(crate) remote_address: String,
+    local_address: Option<String>,
+    pub(crate) remote_address: IpAddr,
     pub(crate) local_id: IkeIdentity,
     pub(crate) remote_id: IkeIdentity,
     pub(crate) local_ranges: Vec<Cidr>,
     pub(crate) remote_ranges: Vec<Cidr>,
-    pub(crate) ike: Vec<IkeSuite>,
-    pub(crate) esp: Vec<EspSuite>,
+    pub(crate) ike: Told<IkeSuite>,
+    pub(crate) esp: Told<EspSuite>,
     pub(crate) ike_lifetime: u32,
     pub(crate) esp_lifetime: u32,
     pub(crate) dpd_delay: u32,
@@ -36,12 +64,26 @@ impl View {
         Self {
             name: device_name(&plan.name),
             version: plan.version,
+            method: match plan.options.certificate {
+                Some(_) => Method::Certificates,
+                None => Method::SharedKey,
+            },
+            phase_1: if plan.version == IkeVersion::V1 && plan.options.aggressive_mode {
+                Phase1::Aggressive
+            } else {
+                Phase1::Main
+            },
+            encapsulation: if plan.force_encapsulation {
+                Encapsulation::Always
+            } else {
+                Encapsulation::BehindNat
+            },
             local_address: match &plan.peer {
                 PeerEndpoint::Address { address } => Some(address.to_string()),
                 PeerEndpoint::Anywhere => None,
                 PeerEndpoint::Name { fqdn } => Some(fqdn.clone()),
             },
-            remote_address: peering.public_address.to_string(),
+            remote_address: peering.public_address,
             local_id: plan.peer_identity.clone(),
             remote_id: plan.local_identity.clone(),
             local_ranges: plan.peer_cidrs.clone(),
@@ -56,14 +98,29 @@ impl View {
         }
     }
 
-    /// The shared key, or what stands for it.
-    pub(crate) fn key(&self) -> &str {
+    /// The peer's own address or name; none if it has no fixed one.
+    ///
+    /// # Errors
+    /// If it is no name.
+    pub(crate) fn local_address(&self, device: &'static str) -> Result<Option<&str>, Inexpressible> {
+        let is_wrong = |character: char| !(character.is_alphanumeric() || ".:-_".contains(character));
+        self.local_address
+            .as_deref()
+            .map(|address| without(device, PEER_ADDRESS, address, is_wrong))
+            .transpose()
+    }
+
+    /// The shared key, or what stands for it, whatever is in it.
+    pub(crate) fn any_key(&self) -> &str {
         self.key.as_ref().map_or(PLACEHOLDER, Secret::reveal)
     }
 
-    /// The key between double quotes, with what would end them escaped.
-    pub(crate) fn quoted_key(&self) -> String {
-        quoted(self.key())
+    /// The same as one line.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub(crate) fn key(&self, device: &'static str) -> Result<&str, Inexpressible> {
+        one_line(device, SHARED_KEY, self.any_key())
     }
 
     /// Version 1 or 2.
@@ -74,27 +131,29 @@ impl View {
         }
     }
 
-    /// Every pair of a local and a remote range.
+    /// Every pair of a local and a remote range of the same family.
     pub(crate) fn pairs(&self) -> impl Iterator<Item = (Cidr, Cidr)> + '_ {
-        self.local_ranges
-            .iter()
-            .flat_map(|local| self.remote_ranges.iter().map(move |remote| (*local, *remote)))
+        self.local_ranges.iter().flat_map(|local| {
+            self.remote_ranges
+                .iter()
+                .filter(|remote| remote.network().is_ipv4() == local.network().is_ipv4())
+                .map(move |remote| (*local, *remote))
+        })
     }
-}
 
-/// Text between double quotes.
-pub(crate) fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
-}
-
-/// An identity without its kind.
-pub(crate) fn plain(identity: &IkeIdentity) -> String {
-    match identity {
-        IkeIdentity::Address(address) => address.to_string(),
-        IkeIdentity::DistinguishedName(text) | IkeIdentity::Email(text) | IkeIdentity::Fqdn(text) => {
-            text.clone()
+    /// Makes sure that neither the ranges nor the gateway's address are of IPv6.
+    ///
+    /// # Errors
+    /// If they are, with `why`.
+    pub(crate) fn require_ipv4(&self, device: &'static str, why: &str) -> Result<(), Inexpressible> {
+        if self.remote_address.is_ipv6() {
+            return Err(Inexpressible::new(device, GATEWAY_ADDRESS, why));
         }
-        IkeIdentity::KeyId(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+        let mut ranges = self.local_ranges.iter().chain(&self.remote_ranges);
+        if ranges.any(|range| range.network().is_ipv6()) {
+            return Err(Inexpressible::new(device, RANGES, why));
+        }
+        Ok(())
     }
 }
 

@@ -7,15 +7,20 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
-use isthmus_hostplan::{ConnectionPlan, EstablishMode, IkeIdentity};
+use isthmus_hostplan::{ConnectionPlan, EstablishMode, IkeIdentity, PeerEndpoint};
 use isthmus_netlab::isthmus::connection_between;
 use isthmus_netlab::proposal;
-use isthmus_netlab::{Isthmus, Libreswan, Ping, Site, StrongSwan, SwanConnection, TwoSites, TwoSitesOptions};
+use isthmus_netlab::strongswan::SwanCertificate;
+use isthmus_netlab::{
+    Family, Isthmus, Libreswan, Ping, Site, StrongSwan, SwanConnection, TwoSites, TwoSitesOptions,
+};
 use isthmus_peerconfig::{Peering, Vendor, configuration};
 use isthmus_types::{IkeVersion, Secret};
 
+use crate::certificates;
 use crate::harness::{self, say};
 use crate::setup::program;
+use crate::table::Authentication;
 
 const IKE: &str = "aes128-sha256-prfsha256-ecp256";
 const ESP: &str = "aes128gcm16-ecp256";
@@ -24,27 +29,44 @@ const KEY: &str = "a key with \\ and # and } in it";
 /// What differs from two gateways with addresses for identities.
 #[derive(Clone, Copy, Debug)]
 enum Case {
+    Aggressive,
+    Certificates,
+    DistinguishedNames,
+    Forced,
+    KeyIds,
     Names,
     OneProposal,
     ManyProposals,
     TwoPairs,
     TwoPairsOfVersionOne,
     VersionOne,
+    VersionSix,
 }
 
-const STRONGSWAN: [(&str, Case); 6] = [
+const STRONGSWAN: [(&str, Case); 12] = [
     ("strongswan", Case::OneProposal),
     ("strongswan-many-proposals", Case::ManyProposals),
     ("strongswan-names", Case::Names),
     ("strongswan-two-pairs", Case::TwoPairs),
     ("strongswan-ikev1", Case::VersionOne),
     ("strongswan-ikev1-two-pairs", Case::TwoPairsOfVersionOne),
+    ("strongswan-aggressive", Case::Aggressive),
+    ("strongswan-certificates", Case::Certificates),
+    ("strongswan-distinguished-names", Case::DistinguishedNames),
+    ("strongswan-forced", Case::Forced),
+    ("strongswan-key-ids", Case::KeyIds),
+    ("strongswan-ipv6", Case::VersionSix),
 ];
-const LIBRESWAN: [(&str, Case); 4] = [
+const LIBRESWAN: [(&str, Case); 9] = [
     ("libreswan", Case::OneProposal),
     ("libreswan-many-proposals", Case::ManyProposals),
     ("libreswan-names", Case::Names),
     ("libreswan-ikev1", Case::VersionOne),
+    ("libreswan-aggressive", Case::Aggressive),
+    ("libreswan-distinguished-names", Case::DistinguishedNames),
+    ("libreswan-forced", Case::Forced),
+    ("libreswan-key-ids", Case::KeyIds),
+    ("libreswan-ipv6", Case::VersionSix),
 ];
 
 /// Runs the cases whose names contain one of `arguments`, all without any.
@@ -101,19 +123,78 @@ fn sites(case: Case) -> Result<TwoSites> {
     TwoSites::new(TwoSitesOptions {
         subnets: match case {
             Case::TwoPairs | Case::TwoPairsOfVersionOne => 2,
-            Case::ManyProposals | Case::Names | Case::OneProposal | Case::VersionOne => 1,
+            Case::Aggressive
+            | Case::Certificates
+            | Case::DistinguishedNames
+            | Case::Forced
+            | Case::KeyIds
+            | Case::ManyProposals
+            | Case::Names
+            | Case::OneProposal
+            | Case::VersionOne
+            | Case::VersionSix => 1,
         },
         ..TwoSitesOptions::default()
     })
 }
 
+/// Family of the packets between the gateways, and in the tunnel.
+const fn family(case: Case) -> Family {
+    match case {
+        Case::VersionSix => Family::V6,
+        Case::Aggressive
+        | Case::Certificates
+        | Case::DistinguishedNames
+        | Case::Forced
+        | Case::KeyIds
+        | Case::ManyProposals
+        | Case::Names
+        | Case::OneProposal
+        | Case::TwoPairs
+        | Case::TwoPairsOfVersionOne
+        | Case::VersionOne => Family::V4,
+    }
+}
+
 /// Our connection, and the peer's configuration made from it.
-fn connection(case: Case, ours: &Site, theirs: &Site, vendor: Vendor) -> Result<(ConnectionPlan, String)> {
+struct Printed {
+    plan: ConnectionPlan,
+    text: String,
+    /// What the peer's administrator has beside it.
+    certificate: Option<SwanCertificate>,
+}
+
+fn connection(case: Case, ours: &Site, theirs: &Site, vendor: Vendor) -> Result<Printed> {
     let mut plan = connection_between(ours, theirs, KEY, IKE, ESP)?;
     plan.name = "gw".to_owned();
     // The file makes the peer begin.
     plan.establish = EstablishMode::PeerOnly;
+    let mut certificate = None;
+    let name = |name: &str| IkeIdentity::DistinguishedName(format!("CN={name},O=Two Words,C=CH"));
     match case {
+        Case::Certificates => {
+            let mut other = SwanConnection::between(theirs, ours, KEY, IKE, ESP);
+            certificates::equip(&mut plan, &mut other, Authentication::Ecdsa, None)?;
+            certificate = other.certificate;
+        }
+        Case::DistinguishedNames => {
+            plan.local_identity = name("left");
+            plan.peer_identity = name("right");
+        }
+        Case::Forced => plan.force_encapsulation = true,
+        Case::KeyIds => {
+            plan.local_identity = IkeIdentity::KeyId(vec![0, 0x80, 0xff]);
+            plan.peer_identity = IkeIdentity::KeyId(b"branch 7".to_vec());
+        }
+        Case::VersionSix => {
+            plan.peer = PeerEndpoint::Address {
+                address: theirs.address_v6.into(),
+            };
+            plan.local_identity = IkeIdentity::Address(ours.address_v6.into());
+            plan.peer_identity = IkeIdentity::Address(theirs.address_v6.into());
+            plan.local_cidrs = ours.subnets_of(Family::V6);
+            plan.peer_cidrs = theirs.subnets_of(Family::V6);
+        }
         Case::ManyProposals => {
             for words in ["aes256gcm16-prfsha384-ecp384", "aes256-sha512-prfsha512-modp3072"] {
                 plan.ike_proposals.insert(0, proposal::ike(words)?);
@@ -127,7 +208,8 @@ fn connection(case: Case, ours: &Site, theirs: &Site, vendor: Vendor) -> Result<
             plan.peer_identity = IkeIdentity::Email("right@example.org".to_owned());
         }
         Case::OneProposal | Case::TwoPairs => {}
-        Case::TwoPairsOfVersionOne | Case::VersionOne => {
+        Case::Aggressive | Case::TwoPairsOfVersionOne | Case::VersionOne => {
+            plan.options.aggressive_mode = matches!(case, Case::Aggressive);
             plan.version = IkeVersion::V1;
             plan.ike_proposals = vec![proposal::ike("aes256-sha256-prfsha256-modp2048")?];
             plan.esp_proposals = vec![proposal::esp("aes256-sha256-modp2048")?];
@@ -135,20 +217,31 @@ fn connection(case: Case, ours: &Site, theirs: &Site, vendor: Vendor) -> Result<
     }
     let text = configuration(
         vendor,
-        &Peering::without_secrets(ours.public_address.into(), plan.clone()),
+        &Peering::without_secrets(ours.address_of(family(case)), plan.clone()),
         Some(&Secret::new(KEY.to_owned())),
-    );
-    Ok((plan, text))
+    )?;
+    Ok(Printed {
+        plan,
+        text,
+        certificate,
+    })
 }
 
 fn with_strongswan(case: Case) -> Result<String> {
     let sites = sites(case)?;
     let (ours, theirs) = (&sites.left, &sites.right);
-    let (plan, text) = connection(case, ours, theirs, Vendor::StrongSwan)?;
+    let Printed {
+        plan,
+        text,
+        certificate,
+    } = connection(case, ours, theirs, Vendor::StrongSwan)?;
     // What it is started with is replaced by the file.
     let nothing = SwanConnection::between(theirs, ours, "not this one", IKE, ESP);
     let peer = StrongSwan::start(&theirs.gateway, nothing)?;
     let isthmus = Isthmus::start(program()?, ours, vec![plan])?;
+    if let Some(certificate) = &certificate {
+        peer.store(certificate)?;
+    }
     peer.load_file(&text)?;
     let logs =
         |error: anyhow::Error| error.context(format!("{text}\n{}\n{}", isthmus.log_tail(), peer.log_tail()));
@@ -156,8 +249,8 @@ fn with_strongswan(case: Case) -> Result<String> {
     let mut answered = 0;
     for near in &ours.hosts {
         for far in &theirs.hosts {
-            Ping::until_answered(&near.node, far.address).map_err(logs)?;
-            Ping::until_answered(&far.node, near.address).map_err(logs)?;
+            Ping::until_answered(&near.node, far.address_of(family(case))).map_err(logs)?;
+            Ping::until_answered(&far.node, near.address_of(family(case))).map_err(logs)?;
             answered += 2;
         }
     }
@@ -171,7 +264,7 @@ fn with_strongswan(case: Case) -> Result<String> {
 fn with_libreswan(case: Case) -> Result<String> {
     let sites = sites(case)?;
     let (ours, theirs) = (&sites.left, &sites.right);
-    let (plan, text) = connection(case, ours, theirs, Vendor::Libreswan)?;
+    let Printed { plan, text, .. } = connection(case, ours, theirs, Vendor::Libreswan)?;
     let version = plan.version;
     // The secrets stand in the same text, as comments: the other file.
     let secrets: String = text

@@ -39,5 +39,5 @@ pub async fn run(options: Options, context: &Context) -> anyhow::Result<()> {
         .await?;
     let peering: Peering = serde_json::from_value(answer).context("the server's answer is not understood")?;
     let key = options.show_key.then_some(&connection.psk);
-    print(&configuration(vendor, &peering, key))
+    print(&configuration(vendor, &peering, key)?)
 }

@@ -1,25 +1,45 @@
 //! Cisco IOS and IOS XE: a crypto map.
+//!
+//! Source: Cisco's command references "Security" for IOS XE 17 (`crypto ikev2 proposal`, `crypto ikev2 profile`, `crypto isakmp
+//! policy`, `crypto ipsec transform-set`, `set pfs`, `set aggressive-mode`). The groups are 1, 2, 5, 14, 15, 16, 19, 20, 21 and
+//! 24; GCM for IKE has keys of 128 and 256 bits; IKEv1 protects its messages by CBC. A crypto map carries IPv4. The name of a
+//! certificate is not entered: the router takes it from the certificate, and matches others by a certificate map.
 
 use std::fmt::Write as _;
 
 use isthmus_hostplan::IkeIdentity;
-use isthmus_types::{Cidr, IkeVersion, Integrity, Prf};
+use isthmus_types::{Cidr, DhGroup, IkeVersion, Integrity, Prf};
 
-use crate::suites::{EspSuite, Family, IkeSuite, Worded, family, group_number, key_bits, same_hash};
-use crate::view::{View, plain};
+use crate::error::Inexpressible;
+use crate::suites::{
+    EspSuite, Family, IkeSuite, Worded, family, group_number, key_bits, same_hash, with_one_group,
+};
+use crate::text::{ESP_PROPOSALS, IKE_PROPOSALS, OUR_IDENTITY, PEER_IDENTITY, SHARED_KEY, plain, without};
+use crate::view::{Method, Phase1, View};
 
 const DEVICE: &str = "IOS";
 
-pub(crate) fn render(view: &View) -> String {
+pub(crate) fn render(view: &View) -> Result<String, Inexpressible> {
+    view.require_ipv4(
+        DEVICE,
+        "a crypto map carries IPv4 only: use a virtual tunnel interface with mode ipsec ipv6",
+    )?;
     let mut text =
         String::from("! Enter in configuration mode; apply the crypto map to the outside interface.\n");
+    if view.method == Method::Certificates {
+        text.push_str(
+            "! The trustpoint of this name must hold the router's certificate and the authority.\n",
+        );
+    }
+    text.push_str(&view.ike.remark("!", "IKE"));
     match view.version {
-        IkeVersion::V1 => ikev1(view, &mut text),
-        IkeVersion::V2 => ikev2(view, &mut text),
+        IkeVersion::V1 => ikev1(view, &mut text)?,
+        IkeVersion::V2 => ikev2(view, &mut text)?,
     }
     let name = &view.name;
-    let esp = Worded::of(&view.esp, esp_word);
-    text.push_str(&esp.comment("!", DEVICE, "ESP"));
+    let (pfs, esp) = with_one_group(&view.esp.suites, esp_word);
+    text.push_str(&view.esp.remark("!", "ESP"));
+    text.push_str(&esp.remark("!", DEVICE, ESP_PROPOSALS)?);
     for (number, words) in esp.words.iter().enumerate() {
         let _ = writeln!(
             text,
@@ -39,7 +59,7 @@ pub(crate) fn render(view: &View) -> String {
     if view.version == IkeVersion::V2 {
         let _ = writeln!(text, " set ikev2-profile {name}-profile");
     }
-    if let Some(group) = view.esp.iter().find_map(|suite| suite.pfs) {
+    if let Some(group) = pfs {
         let _ = writeln!(text, " set pfs group{}", group_number(group));
     }
     let _ = writeln!(
@@ -48,13 +68,13 @@ pub(crate) fn render(view: &View) -> String {
         view.esp_lifetime
     );
     let _ = writeln!(text, " match address {name}-traffic");
-    text
+    Ok(text)
 }
 
-fn ikev2(view: &View, text: &mut String) {
+fn ikev2(view: &View, text: &mut String) -> Result<(), Inexpressible> {
     let name = &view.name;
-    let ike = Worded::of(&view.ike, ikev2_words);
-    text.push_str(&ike.comment("!", DEVICE, "IKE"));
+    let ike = Worded::of(&view.ike.suites, ikev2_words);
+    text.push_str(&ike.remark("!", DEVICE, IKE_PROPOSALS)?);
     for (number, words) in ike.words.iter().enumerate() {
         let _ = writeln!(text, "crypto ikev2 proposal {name}-{number}\n{words}");
     }
@@ -62,63 +82,135 @@ fn ikev2(view: &View, text: &mut String) {
     for number in 0..ike.words.len() {
         let _ = writeln!(text, " proposal {name}-{number}");
     }
-    let _ = write!(
-        text,
-        "crypto ikev2 keyring {name}-keyring
+    let remote_id = identity(OUR_IDENTITY, &view.remote_id, view.method)?;
+    let local_id = identity(PEER_IDENTITY, &view.local_id, view.method)?;
+    if view.method == Method::SharedKey {
+        let _ = write!(
+            text,
+            "crypto ikev2 keyring {name}-keyring
  peer {name}
   address {remote}
   pre-shared-key {key}
-crypto ikev2 profile {name}-profile
- match identity remote {remote_id}
- identity local {local_id}
- authentication remote pre-share
- authentication local pre-share
- keyring local {name}-keyring
+",
+            remote = view.remote_address,
+            key = key(view)?,
+        );
+    }
+    let _ = writeln!(text, "crypto ikev2 profile {name}-profile");
+    match remote_id {
+        Some(words) => {
+            let _ = writeln!(text, " match identity remote {words}");
+        }
+        None => {
+            let _ = writeln!(text, " match certificate {name}-map");
+        }
+    }
+    let _ = writeln!(text, " identity local {}", local_id.as_deref().unwrap_or("dn"));
+    let (method, credentials) = match view.method {
+        Method::SharedKey => ("pre-share", format!("keyring local {name}-keyring")),
+        Method::Certificates => ("rsa-sig", format!("pki trustpoint {name}")),
+    };
+    let _ = write!(
+        text,
+        " authentication remote {method}
+ authentication local {method}
+ {credentials}
  lifetime {lifetime}
  dpd {dpd} 5 periodic
 ",
-        remote = view.remote_address,
-        key = view.key(),
-        remote_id = identity(&view.remote_id),
-        local_id = identity(&view.local_id),
         lifetime = view.ike_lifetime,
         dpd = view.dpd_delay.max(10),
     );
+    Ok(())
 }
 
-fn ikev1(view: &View, text: &mut String) {
-    let ike = Worded::of(&view.ike, ikev1_words);
-    text.push_str(&ike.comment("!", DEVICE, "IKE"));
+fn ikev1(view: &View, text: &mut String) -> Result<(), Inexpressible> {
+    let ike = Worded::of(&view.ike.suites, ikev1_words);
+    text.push_str(&ike.remark("!", DEVICE, IKE_PROPOSALS)?);
+    let method = match view.method {
+        Method::SharedKey => "pre-share",
+        Method::Certificates => "rsa-sig",
+    };
     for (number, words) in ike.words.iter().enumerate() {
         let _ = writeln!(
             text,
-            "crypto isakmp policy {}\n{words}\n authentication pre-share\n lifetime {}",
+            "crypto isakmp policy {}\n{words}\n authentication {method}\n lifetime {}",
             10 * (number + 1),
             view.ike_lifetime
         );
     }
-    let _ = writeln!(
-        text,
-        "crypto isakmp key {} address {}",
-        view.key(),
-        view.remote_address
-    );
+    let aggressive = view.phase_1 == Phase1::Aggressive;
+    if view.method == Method::SharedKey {
+        let key = without(DEVICE, SHARED_KEY, key(view)?, char::is_whitespace)?;
+        if aggressive {
+            let _ = writeln!(
+                text,
+                "crypto isakmp peer address {}\n set aggressive-mode password {key}\n set aggressive-mode client-endpoint {}",
+                view.remote_address,
+                client_endpoint(&view.local_id)?
+            );
+        }
+        let _ = writeln!(text, "crypto isakmp key {key} address {}", view.remote_address);
+    }
     let _ = writeln!(
         text,
         "crypto isakmp keepalive {} 5 periodic",
         view.dpd_delay.max(10)
     );
-    if !matches!(view.local_id, IkeIdentity::Address(_)) {
-        let _ = writeln!(
-            text,
-            "! The identity {} is sent only if it is the router's host name.\ncrypto isakmp identity hostname",
-            plain(&view.local_id)
-        );
+    match &view.local_id {
+        IkeIdentity::Address(_) => {}
+        IkeIdentity::DistinguishedName(_) if view.method == Method::Certificates => {
+            text.push_str("crypto isakmp identity dn\n");
+        }
+        IkeIdentity::Fqdn(_) => {
+            let _ = writeln!(
+                text,
+                "! The identity {} is sent only if it is the router's host name.\ncrypto isakmp identity hostname",
+                plain(DEVICE, PEER_IDENTITY, &view.local_id)?
+            );
+        }
+        IkeIdentity::Email(_) if aggressive => {}
+        other @ (IkeIdentity::DistinguishedName(_) | IkeIdentity::Email(_) | IkeIdentity::KeyId(_)) => {
+            return Err(Inexpressible::new(
+                DEVICE,
+                PEER_IDENTITY,
+                format!(
+                    "in IKEv1 main mode it shows its address or its host name, not {}",
+                    plain(DEVICE, PEER_IDENTITY, other)?
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn client_endpoint(identity: &IkeIdentity) -> Result<String, Inexpressible> {
+    let text = word(PEER_IDENTITY, identity)?;
+    match identity {
+        IkeIdentity::Address(_) => Ok(format!("ipv4-address {text}")),
+        IkeIdentity::Fqdn(_) => Ok(format!("fqdn {text}")),
+        IkeIdentity::Email(_) => Ok(format!("user-fqdn {text}")),
+        IkeIdentity::DistinguishedName(_) | IkeIdentity::KeyId(_) => Err(Inexpressible::new(
+            DEVICE,
+            PEER_IDENTITY,
+            "in aggressive mode it shows an address, a name or a mail address",
+        )),
     }
 }
 
+/// A question mark asks for help, whatever stands before it.
+fn key(view: &View) -> Result<&str, Inexpressible> {
+    without(DEVICE, SHARED_KEY, view.key(DEVICE)?, |character| {
+        character == '?'
+    })
+}
+
+const fn has_group(group: DhGroup) -> bool {
+    matches!(group_number(group), 2 | 5 | 14 | 15 | 16 | 19 | 20 | 21)
+}
+
 fn ikev2_words(suite: &IkeSuite) -> Option<String> {
-    if suite.additional.is_some() {
+    if suite.additional.is_some() || !has_group(suite.dh) {
         return None;
     }
     let encryption = match family(suite.encryption) {
@@ -130,20 +222,20 @@ fn ikev2_words(suite: &IkeSuite) -> Option<String> {
         Family::TripleDes => "3des".into(),
         Family::Gcm(_) | Family::ChaCha20 => return None,
     };
-    let group = group_number(suite.dh);
-    if group > 21 || group == 17 || group == 18 {
-        return None;
-    }
     let check = match suite.integrity {
         // The integrity algorithm is the pseudo-random function too.
         Some(integrity) if same_hash(integrity, suite.prf) => format!(" integrity {}", hash(integrity)),
         Some(_) => return None,
         None => format!(" prf {}", prf(suite.prf)),
     };
+    let group = group_number(suite.dh);
     Some(format!(" encryption {encryption}\n{check}\n group {group}"))
 }
 
 fn ikev1_words(suite: &IkeSuite) -> Option<String> {
+    if suite.additional.is_some() || !has_group(suite.dh) {
+        return None;
+    }
     let encryption = match family(suite.encryption) {
         Family::Cbc => format!("aes {}", key_bits(suite.encryption)?),
         Family::TripleDes => "3des".into(),
@@ -152,17 +244,15 @@ fn ikev1_words(suite: &IkeSuite) -> Option<String> {
     let integrity = suite
         .integrity
         .filter(|integrity| same_hash(*integrity, suite.prf))?;
-    let group = group_number(suite.dh);
-    (group <= 21).then(|| {
-        format!(
-            " encryption {encryption}\n hash {}\n group {group}",
-            hash(integrity).replace("sha1", "sha")
-        )
-    })
+    Some(format!(
+        " encryption {encryption}\n hash {}\n group {}",
+        hash(integrity).replace("sha1", "sha"),
+        group_number(suite.dh)
+    ))
 }
 
 fn esp_word(suite: &EspSuite) -> Option<String> {
-    if suite.additional.is_some() {
+    if suite.additional.is_some() || !suite.pfs.is_none_or(has_group) {
         return None;
     }
     let cipher = match (family(suite.encryption), suite.integrity) {
@@ -197,15 +287,33 @@ const fn prf(prf: Prf) -> &'static str {
     }
 }
 
-fn identity(identity: &IkeIdentity) -> String {
-    let text = plain(identity);
-    match identity {
-        IkeIdentity::Address(_) => format!("address {text}"),
-        IkeIdentity::Fqdn(_) => format!("fqdn {text}"),
-        IkeIdentity::DistinguishedName(_) => format!("dn {text}"),
-        IkeIdentity::Email(_) => format!("email {text}"),
-        IkeIdentity::KeyId(_) => format!("key-id {text}"),
-    }
+/// The words for an identity; none for a name that is taken from a certificate.
+fn identity(
+    field: &'static str,
+    identity: &IkeIdentity,
+    method: Method,
+) -> Result<Option<String>, Inexpressible> {
+    let kind = match identity {
+        IkeIdentity::Address(_) => "address",
+        IkeIdentity::Fqdn(_) => "fqdn",
+        IkeIdentity::Email(_) => "email",
+        IkeIdentity::KeyId(_) => "key-id",
+        IkeIdentity::DistinguishedName(_) if method == Method::Certificates => return Ok(None),
+        IkeIdentity::DistinguishedName(_) => {
+            return Err(Inexpressible::new(
+                DEVICE,
+                field,
+                "a distinguished name comes from a certificate only",
+            ));
+        }
+    };
+    Ok(Some(format!("{kind} {}", word(field, identity)?)))
+}
+
+fn word(field: &'static str, identity: &IkeIdentity) -> Result<String, Inexpressible> {
+    let text = plain(DEVICE, field, identity)?;
+    let is_wrong = |character: char| character.is_whitespace() || "?\"".contains(character);
+    without(DEVICE, field, &text, is_wrong).map(str::to_owned)
 }
 
 /// Address and wildcard mask, as access lists have them.

@@ -1,24 +1,66 @@
 //! libreswan: `ipsec.conf` and `ipsec.secrets`.
+//!
+//! Source: the manual pages `ipsec.conf(5)` and `ipsec.secrets(5)` of release 4.10, and what its daemon says of algorithms when it
+//! reads a connection: as Debian builds it there is no group 2, and IKEv1 has neither AES-GCM nor ChaCha20-Poly1305 for
+//! its own messages, nor the latter for ESP.
+
+use std::fmt::Write as _;
 
 use isthmus_hostplan::IkeIdentity;
 use isthmus_types::{DhGroup, Encryption, IkeVersion, Integrity, Prf};
 
-use crate::suites::{EspSuite, Family, IkeSuite, Worded, family, group_number, key_bits, same_hash};
-use crate::view::{View, plain, ranges};
+use crate::error::Inexpressible;
+use crate::suites::{
+    EspSuite, Family, IkeSuite, Worded, family, group_number, key_bits, same_hash, with_one_group,
+};
+use crate::text::{
+    ESP_PROPOSALS, IKE_PROPOSALS, OUR_IDENTITY, PEER_IDENTITY, from_the_country_down, hex, without,
+};
+use crate::view::{Encapsulation, Method, Phase1, View, ranges};
 
 const DEVICE: &str = "libreswan";
 
-pub(crate) fn render(view: &View) -> String {
-    let ike = Worded::of(&view.ike, |suite| ike_word(suite, view.version));
-    let esp = Worded::of(&view.esp, |suite| esp_word(suite, view.version));
-    let pfs = view.esp.iter().any(|suite| suite.pfs.is_some());
+pub(crate) fn render(view: &View) -> Result<String, Inexpressible> {
+    let ike = Worded::of(&view.ike.suites, |suite| ike_word(suite, view.version));
+    let (pfs, esp) = with_one_group(&view.esp.suites, |suite| esp_word(suite, view.version));
+    let local_id = identity(PEER_IDENTITY, &view.local_id)?;
+    let remote_id = identity(OUR_IDENTITY, &view.remote_id)?;
     let mut text = format!("# /etc/ipsec.d/{}.conf\n", view.name);
-    text.push_str(&ike.comment("#", DEVICE, "IKE"));
-    text.push_str(&esp.comment("#", DEVICE, "ESP"));
-    text.push_str(&format!(
+    if view.version == IkeVersion::V1 {
+        text.push_str("# `config setup` must have ikev1-policy=accept.\n");
+    }
+    text.push_str(&view.ike.remark("#", "IKE"));
+    text.push_str(&ike.remark("#", DEVICE, IKE_PROPOSALS)?);
+    text.push_str(&view.esp.remark("#", "ESP"));
+    text.push_str(&esp.remark("#", DEVICE, ESP_PROPOSALS)?);
+    let method = match (view.method, view.version) {
+        (Method::SharedKey, _) => "authby=secret".to_owned(),
+        (Method::Certificates, version) => {
+            text.push_str(
+                "# The certificate of this name, its key and the authority must be in its NSS database.\n",
+            );
+            let kinds = match version {
+                IkeVersion::V1 => "rsasig",
+                IkeVersion::V2 => "rsasig,ecdsa",
+            };
+            format!(
+                "authby={kinds}\n    leftcert={}\n    leftsendcert=always\n    leftrsasigkey=%cert\n    rightrsasigkey=%cert\n    rightca=%same",
+                view.name
+            )
+        }
+    };
+    let mut more = String::new();
+    if view.phase_1 == Phase1::Aggressive {
+        more.push_str("    aggressive=yes\n");
+    }
+    if view.encapsulation == Encapsulation::Always {
+        more.push_str("    encapsulation=yes\n");
+    }
+    let _ = write!(
+        text,
         "conn {name}
     ikev2={version}
-    authby=secret
+    {method}
     left={local}
     leftid={local_id}
     leftsubnets={{{local_ranges}}}
@@ -29,37 +71,42 @@ pub(crate) fn render(view: &View) -> String {
     phase2=esp
     phase2alg={esp}
     pfs={pfs}
-    ikelifetime={ike_lifetime}s
+{more}    ikelifetime={ike_lifetime}s
     salifetime={esp_lifetime}s
     dpddelay={dpd_delay}
     dpdtimeout={dpd_timeout}
     dpdaction=restart
     auto=start
-
-# /etc/ipsec.d/{name}.secrets
-# {local_id} {remote_id} : PSK {key}
 ",
         name = view.name,
         version = match view.version {
             IkeVersion::V1 => "no",
             IkeVersion::V2 => "insist",
         },
-        local = view.local_address.as_deref().unwrap_or("%defaultroute"),
-        local_id = identity(&view.local_id),
+        local = view.local_address(DEVICE)?.unwrap_or("%defaultroute"),
         local_ranges = ranges(&view.local_ranges, " "),
         remote = view.remote_address,
-        remote_id = identity(&view.remote_id),
         remote_ranges = ranges(&view.remote_ranges, " "),
         ike = ike.words.join(","),
         esp = esp.words.join(","),
-        pfs = if pfs { "yes" } else { "no" },
+        pfs = if pfs.is_some() { "yes" } else { "no" },
         ike_lifetime = view.ike_lifetime,
         esp_lifetime = view.esp_lifetime,
         dpd_delay = view.dpd_delay,
         dpd_timeout = view.dpd_timeout,
-        key = secret(view.key()),
-    ));
-    text
+    );
+    if view.method == Method::SharedKey {
+        let _ = write!(
+            text,
+            "
+# /etc/ipsec.d/{name}.secrets
+# {local_id} {remote_id} : PSK {key}
+",
+            name = view.name,
+            key = secret(view.any_key()),
+        );
+    }
+    Ok(text)
 }
 
 /// In IKEv1 it protects messages with CBC alone, and has elliptic curves for the IKE SA but not for Child SAs. It has group 2 in
@@ -68,11 +115,14 @@ fn ike_word(suite: &IkeSuite, version: IkeVersion) -> Option<String> {
     if version == IkeVersion::V1 && suite.encryption.is_aead() {
         return None;
     }
+    if suite.dh == DhGroup::Modp1024 || suite.additional.is_some() {
+        return None;
+    }
     let cipher = cipher(suite.encryption)?;
     let suits = suite
         .integrity
         .is_none_or(|integrity| same_hash(integrity, suite.prf));
-    (suits && suite.additional.is_none()).then(|| format!("{cipher}-{}-{}", prf(suite.prf), group(suite.dh)))
+    suits.then(|| format!("{cipher}-{}-{}", prf(suite.prf), group(suite.dh)))
 }
 
 fn esp_word(suite: &EspSuite, version: IkeVersion) -> Option<String> {
@@ -81,7 +131,7 @@ fn esp_word(suite: &EspSuite, version: IkeVersion) -> Option<String> {
         Some(integrity) => format!("-{}", hash(integrity)),
         None => "-null".to_owned(),
     };
-    if suite.pfs == Some(DhGroup::Modp1024) {
+    if suite.pfs == Some(DhGroup::Modp1024) || suite.additional.is_some() {
         return None;
     }
     let modular = suite.pfs.is_none_or(|pfs| group_number(pfs) < 19);
@@ -91,10 +141,7 @@ fn esp_word(suite: &EspSuite, version: IkeVersion) -> Option<String> {
     let group = suite
         .pfs
         .map_or_else(String::new, |pfs| format!("-{}", group(pfs)));
-    suite
-        .additional
-        .is_none()
-        .then(|| format!("{cipher}{integrity}{group}"))
+    Some(format!("{cipher}{integrity}{group}"))
 }
 
 fn cipher(encryption: Encryption) -> Option<String> {
@@ -131,25 +178,35 @@ fn group(group: DhGroup) -> String {
     format!("dh{}", group_number(group))
 }
 
-fn identity(identity: &IkeIdentity) -> String {
-    let text = plain(identity);
-    match identity {
-        IkeIdentity::Address(_) | IkeIdentity::Email(_) => text,
-        IkeIdentity::DistinguishedName(_) => format!("\"{text}\""),
-        IkeIdentity::Fqdn(_) => format!("@{text}"),
-        IkeIdentity::KeyId(_) => format!("@#0x{text}"),
-    }
+/// Nothing can be escaped, in quotes or without.
+fn identity(field: &'static str, identity: &IkeIdentity) -> Result<String, Inexpressible> {
+    let word = |text| {
+        without(DEVICE, field, text, |character| {
+            character.is_whitespace() || "\"'#@,:{}%".contains(character)
+        })
+    };
+    Ok(match identity {
+        IkeIdentity::Address(address) => address.to_string(),
+        IkeIdentity::Email(text) => match text.split_once('@') {
+            Some((name, host)) => format!("{}@{}", word(name)?, word(host)?),
+            None => return Err(Inexpressible::new(DEVICE, field, format!("{text} has no @"))),
+        },
+        IkeIdentity::DistinguishedName(text) => {
+            format!("\"{}\"", from_the_country_down(DEVICE, field, text)?)
+        }
+        IkeIdentity::Fqdn(text) => format!("@{}", word(text)?),
+        IkeIdentity::KeyId(bytes) => format!("@#{}", hex(bytes)),
+    })
 }
 
 /// Nothing is escaped between quotes: a key with both kinds of them is written as its bytes.
 fn secret(key: &str) -> String {
-    if !key.contains(['"', '\n']) {
+    if !key.contains(|character: char| character == '"' || character.is_control()) {
         format!("\"{key}\"")
-    } else if !key.contains(['\'', '\n']) {
+    } else if !key.contains(|character: char| character == '\'' || character.is_control()) {
         format!("'{key}'")
     } else {
-        let digits: String = key.bytes().map(|byte| format!("{byte:02x}")).collect();
-        format!("0x{digits}")
+        format!("0x{}", hex(key.as_bytes()))
     }
 }
 

@@ -1,73 +1,95 @@
 //! MikroTik RouterOS 7.
+//!
+//! Source: MikroTik's manual of IPsec, RouterOS 7 (`/ip ipsec profile`, `proposal`, `peer`, `identity`, `policy`). The groups are 1
+//! to 5 and 14 to 21. A profile has one hash, and no cipher with its own integrity check; a proposal has one group for
+//! PFS and no SHA-384. A policy is of one family.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use isthmus_hostplan::IkeIdentity;
-use isthmus_types::{DhGroup, IkeVersion, Integrity, Prf};
+use isthmus_types::{DhGroup, IkeVersion, Integrity};
 
-use crate::suites::{EspSuite, Family, IkeSuite, Worded, family, key_bits, same_hash};
-use crate::view::{View, plain, quoted};
+use crate::error::Inexpressible;
+use crate::suites::{EspSuite, Family, IkeSuite, Worded, family, key_bits, same_hash, with_one_group};
+use crate::text::{AUTHENTICATION, ESP_PROPOSALS, IKE_PROPOSALS, OUR_IDENTITY, PEER_IDENTITY, plain};
+use crate::view::{Method, Phase1, View};
 
 const DEVICE: &str = "RouterOS";
 
-pub(crate) fn render(view: &View) -> String {
-    let ike = Worded::of(&view.ike, ike_words);
-    let esp = Worded::of(&view.esp, esp_words);
+/// One combination for a profile.
+#[derive(PartialEq)]
+struct Phase1Words {
+    cipher: String,
+    hash: &'static str,
+    group: &'static str,
+}
+
+pub(crate) fn render(view: &View) -> Result<String, Inexpressible> {
+    let first = view.ike.suites.iter().find_map(ike_words);
+    let hash = first.map_or("sha256", |words| words.hash);
+    // Of one hash all: a profile has no other.
+    let ike = Worded::of(&view.ike.suites, |suite| {
+        ike_words(suite).filter(|words| words.hash == hash)
+    });
+    let (pfs, esp) = with_one_group(&view.esp.suites, esp_words);
     let name = &view.name;
     let mut text = String::from("# Exempt the ranges from source NAT before this.\n");
-    text.push_str(&ike.comment("#", DEVICE, "IKE"));
-    text.push_str(&esp.comment("#", DEVICE, "ESP"));
-    let list = |place: usize| -> String {
-        let mut found: Vec<&str> = Vec::new();
-        for words in &ike.words {
-            if !found.contains(&words[place].as_str()) {
-                found.push(words[place].as_str());
-            }
-        }
-        found.join(",")
-    };
-    if ike.words.iter().any(|words| words[1] != ike.words[0][1]) {
-        text.push_str("# A profile has one hash: the first is entered, the others are left out.\n");
-    }
-    let hash = ike.words.first().map_or("sha256", |words| words[1].as_str());
+    text.push_str(&view.ike.remark("#", "IKE"));
+    text.push_str(&ike.remark("#", DEVICE, IKE_PROPOSALS)?);
+    text.push_str(&view.esp.remark("#", "ESP"));
+    text.push_str(&esp.remark("#", DEVICE, ESP_PROPOSALS)?);
     let _ = writeln!(
         text,
         "/ip ipsec profile add name={name} enc-algorithm={} hash-algorithm={hash} dh-group={} lifetime={}s \
          dpd-interval={}s nat-traversal=yes",
-        list(0),
-        list(2),
+        distinct(ike.words.iter().map(|words| words.cipher.as_str())),
+        distinct(ike.words.iter().map(|words| words.group)),
         view.ike_lifetime,
         view.dpd_delay
     );
-    let ciphers: Vec<&str> = distinct(esp.words.iter().map(|words| words.0.as_str()));
-    let hashes: Vec<&str> = distinct(esp.words.iter().filter_map(|words| words.1));
-    let pfs = esp.words.first().map_or("none", |words| words.2);
+    let hashes = distinct(esp.words.iter().filter_map(|words| words.1));
     let _ = writeln!(
         text,
-        "/ip ipsec proposal add name={name} enc-algorithms={} auth-algorithms={} pfs-group={pfs} lifetime={}s",
-        ciphers.join(","),
-        if hashes.is_empty() {
-            "null".to_owned()
-        } else {
-            hashes.join(",")
-        },
+        "/ip ipsec proposal add name={name} enc-algorithms={} auth-algorithms={} pfs-group={} lifetime={}s",
+        distinct(esp.words.iter().map(|words| words.0.as_str())),
+        if hashes.is_empty() { "null" } else { &hashes },
+        pfs.and_then(group).unwrap_or("none"),
         view.esp_lifetime
     );
     let _ = writeln!(
         text,
-        "/ip ipsec peer add name={name} address={}/32 profile={name} exchange-mode={}",
+        "/ip ipsec peer add name={name} address={}/{} profile={name} exchange-mode={}",
         view.remote_address,
-        match view.version {
-            IkeVersion::V1 => "main",
-            IkeVersion::V2 => "ike2",
+        match view.remote_address {
+            IpAddr::V4(_) => 32,
+            IpAddr::V6(_) => 128,
+        },
+        match (view.version, view.phase_1) {
+            (IkeVersion::V1, Phase1::Aggressive) => "aggressive",
+            (IkeVersion::V1, Phase1::Main) => "main",
+            (IkeVersion::V2, _) => "ike2",
         }
     );
+    let method = match (view.method, view.version) {
+        (Method::SharedKey, _) => format!("pre-shared-key secret={}", quoted(view.any_key())),
+        (Method::Certificates, IkeVersion::V2) => {
+            text.push_str("# The certificate of this name and its authority must be imported.\n");
+            format!("digital-signature certificate={name}")
+        }
+        (Method::Certificates, IkeVersion::V1) => {
+            return Err(Inexpressible::new(
+                DEVICE,
+                AUTHENTICATION,
+                "certificates are documented for IKEv2 here: use that",
+            ));
+        }
+    };
     let _ = writeln!(
         text,
-        "/ip ipsec identity add peer={name} auth-method=pre-shared-key secret={} my-id={} remote-id={}",
-        view.quoted_key().replace('$', "\\$"),
-        identity(&view.local_id),
-        identity(&view.remote_id)
+        "/ip ipsec identity add peer={name} auth-method={method} my-id={} remote-id={}",
+        identity(PEER_IDENTITY, &view.local_id)?,
+        identity(OUR_IDENTITY, &view.remote_id)?
     );
     for (local, remote) in view.pairs() {
         let _ = writeln!(
@@ -76,56 +98,49 @@ pub(crate) fn render(view: &View) -> String {
              dst-address={remote}"
         );
     }
-    text
+    Ok(text)
 }
 
-fn ike_words(suite: &IkeSuite) -> Option<[String; 3]> {
+fn ike_words(suite: &IkeSuite) -> Option<Phase1Words> {
     let integrity = suite
         .integrity
-        .filter(|integrity| same_hash(*integrity, suite.prf))?;
+        .filter(|integrity| suite.additional.is_none() && same_hash(*integrity, suite.prf))?;
     let cipher = match family(suite.encryption) {
         Family::Cbc => format!("aes-{}", key_bits(suite.encryption)?),
         Family::TripleDes => "3des".into(),
         Family::Gcm(_) | Family::ChaCha20 => return None,
     };
-    let hash = match (integrity, suite.prf) {
-        (Integrity::HmacMd5_96, _) => "md5",
-        (Integrity::HmacSha1_96, _) => "sha1",
-        (Integrity::HmacSha2_256_128, Prf::HmacSha2_256) => "sha256",
-        (Integrity::HmacSha2_384_192, _) => "sha384",
-        (Integrity::HmacSha2_512_256 | Integrity::HmacSha2_256_128, _) => "sha512",
-    };
-    let dh = group(suite.dh)?;
-    suite
-        .additional
-        .is_none()
-        .then(|| [cipher, hash.to_owned(), dh.to_owned()])
+    Some(Phase1Words {
+        cipher,
+        hash: hash(integrity)?,
+        group: group(suite.dh)?,
+    })
 }
 
-fn esp_words(suite: &EspSuite) -> Option<(String, Option<&'static str>, &'static str)> {
-    if suite.additional.is_some() {
+fn esp_words(suite: &EspSuite) -> Option<(String, Option<&'static str>)> {
+    if suite.additional.is_some() || suite.pfs.is_some_and(|pfs| group(pfs).is_none()) {
         return None;
     }
-    let pfs = match suite.pfs {
-        Some(pfs) => group(pfs)?,
-        None => "none",
-    };
     let cipher = match family(suite.encryption) {
         Family::Cbc => format!("aes-{}-cbc", key_bits(suite.encryption)?),
         Family::Gcm(16) => format!("aes-{}-gcm", key_bits(suite.encryption)?),
         Family::TripleDes => "3des".into(),
-        Family::ChaCha20 => "chacha20poly1305".into(),
-        Family::Gcm(_) => return None,
+        Family::Gcm(_) | Family::ChaCha20 => return None,
     };
-    let hash = match suite.integrity {
-        Some(Integrity::HmacMd5_96) => Some("md5"),
-        Some(Integrity::HmacSha1_96) => Some("sha1"),
-        Some(Integrity::HmacSha2_256_128) => Some("sha256"),
-        Some(Integrity::HmacSha2_512_256) => Some("sha512"),
-        Some(Integrity::HmacSha2_384_192) => return None,
-        None => None,
-    };
-    Some((cipher, hash, pfs))
+    match suite.integrity {
+        Some(integrity) => Some((cipher, Some(hash(integrity)?))),
+        None => Some((cipher, None)),
+    }
+}
+
+const fn hash(integrity: Integrity) -> Option<&'static str> {
+    match integrity {
+        Integrity::HmacMd5_96 => Some("md5"),
+        Integrity::HmacSha1_96 => Some("sha1"),
+        Integrity::HmacSha2_256_128 => Some("sha256"),
+        Integrity::HmacSha2_512_256 => Some("sha512"),
+        Integrity::HmacSha2_384_192 => None,
+    }
 }
 
 const fn group(group: DhGroup) -> Option<&'static str> {
@@ -140,27 +155,47 @@ const fn group(group: DhGroup) -> Option<&'static str> {
         DhGroup::Ecp256 => Some("ecp256"),
         DhGroup::Ecp384 => Some("ecp384"),
         DhGroup::Ecp521 => Some("ecp521"),
-        DhGroup::X25519 => Some("x25519"),
+        DhGroup::X25519 => None,
     }
 }
 
-fn distinct<'a>(words: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
-    let mut found = Vec::new();
+/// Each once, with commas between.
+fn distinct<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    let mut found: Vec<&str> = Vec::new();
     for word in words {
         if !found.contains(&word) {
             found.push(word);
         }
     }
-    found
+    found.join(",")
 }
 
-fn identity(identity: &IkeIdentity) -> String {
-    let text = plain(identity);
-    match identity {
+fn identity(field: &'static str, identity: &IkeIdentity) -> Result<String, Inexpressible> {
+    let text = plain(DEVICE, field, identity)?;
+    Ok(match identity {
         IkeIdentity::Address(_) => format!("address:{text}"),
         IkeIdentity::Fqdn(_) => quoted(&format!("fqdn:{text}")),
         IkeIdentity::DistinguishedName(_) => quoted(&format!("dn:{text}")),
         IkeIdentity::Email(_) => quoted(&format!("user-fqdn:{text}")),
         IkeIdentity::KeyId(_) => quoted(&format!("key-id:{text}")),
+    })
+}
+
+/// Text between double quotes. What a script would act on stands after a backslash, and what cannot be seen as two digits.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' | '\\' | '$' | '?' => {
+                quoted.push('\\');
+                quoted.push(character);
+            }
+            other if other.is_control() && other.is_ascii() => {
+                let _ = write!(quoted, "\\{:02X}", u32::from(other));
+            }
+            other => quoted.push(other),
+        }
     }
+    quoted.push('"');
+    quoted
 }

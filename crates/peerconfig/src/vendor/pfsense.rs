@@ -1,56 +1,95 @@
 //! pfSense: the fields of its pages, as it has no other way in.
+//!
+//! Source: Netgate's documentation of IPsec tunnels (phase 1 and phase 2 settings), release 2.7. Its daemon is strongSwan: the
+//! ciphers with their own integrity check stand in phase 1 of IKEv2 only. A phase 2 has one PFS key group, and one family.
 
 use std::fmt::Write as _;
 
 use isthmus_hostplan::IkeIdentity;
-use isthmus_types::{DhGroup, Integrity, Prf};
+use isthmus_types::{DhGroup, IkeVersion, Integrity, Prf};
 
-use crate::suites::{EspSuite, Family, IkeSuite, Worded, family, group_number, key_bits};
-use crate::view::{View, plain};
+use crate::error::Inexpressible;
+use crate::suites::{EspSuite, Family, IkeSuite, Worded, family, group_number, key_bits, with_one_group};
+use crate::text::{ESP_PROPOSALS, IKE_PROPOSALS, OUR_IDENTITY, PEER_IDENTITY, plain};
+use crate::view::{Encapsulation, Method, Phase1, View};
 
 const DEVICE: &str = "pfSense";
 
-pub(crate) fn render(view: &View) -> String {
-    let ike = Worded::of(&view.ike, ike_words);
-    let esp = Worded::of(&view.esp, esp_words);
+pub(crate) fn render(view: &View) -> Result<String, Inexpressible> {
+    let ike = Worded::of(&view.ike.suites, |suite| ike_words(suite, view.version));
+    let (pfs, esp) = with_one_group(&view.esp.suites, esp_words);
     let mut text = String::from("VPN > IPsec > Tunnels > Add P1\n");
     let mut line = |name: &str, value: &str| {
         let _ = writeln!(text, "  {name:<24} {value}");
     };
     line("Description", &view.name);
     line("Key Exchange version", &format!("IKEv{}", view.version_number()));
-    line("Remote Gateway", &view.remote_address);
-    line("Authentication Method", "Mutual PSK");
-    line("My identifier", &identity(&view.local_id));
-    line("Peer identifier", &identity(&view.remote_id));
-    line("Pre-Shared Key", view.key());
+    line("Internet Protocol", family_of(view.remote_address.is_ipv6()));
+    line("Remote Gateway", &view.remote_address.to_string());
+    let method = match view.method {
+        Method::Certificates => "Mutual Certificate",
+        Method::SharedKey => "Mutual PSK",
+    };
+    line("Authentication Method", method);
+    if view.version == IkeVersion::V1 {
+        let mode = match view.phase_1 {
+            Phase1::Aggressive => "Aggressive",
+            Phase1::Main => "Main",
+        };
+        line("Negotiation mode", mode);
+    }
+    line("My identifier", &identity(PEER_IDENTITY, &view.local_id)?);
+    line("Peer identifier", &identity(OUR_IDENTITY, &view.remote_id)?);
+    match view.method {
+        Method::SharedKey => line("Pre-Shared Key", view.key(DEVICE)?),
+        Method::Certificates => {
+            line("My Certificate", "its certificate, imported with its key");
+            line("Peer Certificate Authority", "the authority of ours");
+        }
+    }
     for words in &ike.words {
         line("Encryption Algorithm", words);
     }
     line("Life Time", &view.ike_lifetime.to_string());
     line("Dead Peer Detection", &format!("on, Delay {}", view.dpd_delay));
-    text.push_str(&ike.comment("  #", DEVICE, "IKE"));
+    let nat = match view.encapsulation {
+        Encapsulation::Always => "Force",
+        Encapsulation::BehindNat => "Auto",
+    };
+    line("NAT Traversal", nat);
+    text.push_str(&view.ike.remark("  #", "IKE"));
+    text.push_str(&ike.remark("  #", DEVICE, IKE_PROPOSALS)?);
     for (local, remote) in view.pairs() {
         text.push_str("VPN > IPsec > Tunnels > Show Phase 2 Entries > Add P2\n");
         let mut line = |name: &str, value: &str| {
             let _ = writeln!(text, "  {name:<24} {value}");
         };
-        line("Mode", "Tunnel IPv4");
+        line(
+            "Mode",
+            &format!("Tunnel {}", family_of(local.network().is_ipv6())),
+        );
         line("Local Network", &local.to_string());
         line("Remote Network", &remote.to_string());
         line("Protocol", "ESP");
         for words in &esp.words {
             line("Encryption Algorithm", words);
         }
-        let pfs = view.esp.iter().find_map(|suite| suite.pfs);
         line("PFS key group", &pfs.map_or_else(|| "off".to_owned(), group));
         line("Life Time", &view.esp_lifetime.to_string());
     }
-    text.push_str(&esp.comment("  #", DEVICE, "ESP"));
-    text
+    text.push_str(&view.esp.remark("  #", "ESP"));
+    text.push_str(&esp.remark("  #", DEVICE, ESP_PROPOSALS)?);
+    Ok(text)
 }
 
-fn ike_words(suite: &IkeSuite) -> Option<String> {
+const fn family_of(is_ipv6: bool) -> &'static str {
+    if is_ipv6 { "IPv6" } else { "IPv4" }
+}
+
+fn ike_words(suite: &IkeSuite, version: IkeVersion) -> Option<String> {
+    if version == IkeVersion::V1 && suite.encryption.is_aead() {
+        return None;
+    }
     let cipher = cipher(suite.encryption)?;
     let check = match suite.integrity {
         Some(integrity) => format!("Hash {}, PRF {}", hash(integrity), prf(suite.prf)),
@@ -108,13 +147,13 @@ fn group(group: DhGroup) -> String {
     format!("{} ({group})", group_number(group))
 }
 
-fn identity(identity: &IkeIdentity) -> String {
-    let text = plain(identity);
-    match identity {
+fn identity(field: &'static str, identity: &IkeIdentity) -> Result<String, Inexpressible> {
+    let text = plain(DEVICE, field, identity)?;
+    Ok(match identity {
         IkeIdentity::Address(_) => format!("IP address {text}"),
         IkeIdentity::Fqdn(_) => format!("Fully qualified domain name {text}"),
         IkeIdentity::DistinguishedName(_) => format!("ASN.1 distinguished Name {text}"),
         IkeIdentity::Email(_) => format!("User fully qualified domain name {text}"),
         IkeIdentity::KeyId(_) => format!("KeyID tag {text}"),
-    }
+    })
 }
