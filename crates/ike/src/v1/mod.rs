@@ -55,6 +55,8 @@ const PEER_FIRST: Duration = Duration::from_secs(2);
 const OWN_GRACE: Duration = Duration::from_secs(3);
 /// How long one stays that the peer should remove: its message may have been lost.
 const PEERS_GRACE: Duration = Duration::from_secs(6);
+/// An ISAKMP SA that is begun so soon after another one was established may have been decided on before.
+const AT_ONCE: Duration = Duration::from_secs(1);
 /// Shortest lifetime of phase 1 that a peer can impose.
 const MIN_IKE_LIFETIME: Duration = Duration::from_secs(60);
 
@@ -357,9 +359,14 @@ impl Machine {
         let own_role = sa.role;
         let replaces = std::mem::take(&mut sa.replaces);
         let mut superseded = Vec::new();
+        let mut crossed = false;
+        let begun_at = sa.begun_at;
         for id in self.sas_of(connection) {
             self.with_sa(scope, id, |_, _, other| {
                 let other_role = other.role;
+                crossed |= other
+                    .established()
+                    .is_some_and(|other| begun_at < other.established_at + AT_ONCE);
                 let unanswered = other.is_unanswered();
                 match &mut other.state {
                     State::Established(established)
@@ -399,7 +406,7 @@ impl Machine {
                 }
             });
         }
-        self.make_anew_what_hangs_on(scope, connection, &superseded, sa.begun_at);
+        self.make_anew_what_hangs_on(scope, connection, &superseded, begun_at, crossed);
     }
 
     /// The peer keeps a spare, so it keeps what is on it: ours goes instead.
@@ -459,8 +466,15 @@ impl Machine {
         let connection = sa.connection;
         if let State::Established(established) = std::mem::replace(&mut sa.state, State::Dead) {
             for (_, quick) in established.quick {
-                if let quick::Quick::Answered(answered) = &quick {
-                    self.forget_unready(scope, connection, answered.child);
+                match &quick {
+                    quick::Quick::Answered(answered) => {
+                        self.forget_unready(scope, connection, answered.child);
+                    }
+                    quick::Quick::Done {
+                        commit: Some((child, _)),
+                        ..
+                    } => self.make_ready(scope, connection, *child),
+                    quick::Quick::Asked(_) | quick::Quick::Done { commit: None, .. } => {}
                 }
                 quick.abandon(scope.host);
             }

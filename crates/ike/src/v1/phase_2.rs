@@ -38,6 +38,18 @@ impl Machine {
             .unwrap_or_default()
     }
 
+    /// The children of a pair that the peer knew when it sent a message that comes now: those in use, and those of ours of which
+    /// it has got the last message, although we wait before we send on them.
+    pub(super) fn known_to_peer(&self, connection: Option<VpnConnectionId>, pair: &Pair) -> Vec<ChildId> {
+        let tunnel = connection.and_then(|id| self.tunnels.get(&id));
+        let children = tunnel.into_iter().flat_map(|tunnel| &tunnel.children);
+        children
+            .filter(|child| child.pair == *pair && child.superseded_at.is_none())
+            .filter(|child| child.ready || child.begun_by == Role::Initiator)
+            .map(|child| child.id)
+            .collect()
+    }
+
     /// The peer has the child too: it sends from now on, and the others of the pair go in time. Those that it replaces go;
     /// of two that were made at once the one with the higher nonce stays, which both ends see alike.
     pub(super) fn make_ready(
@@ -54,7 +66,10 @@ impl Machine {
         let Some(tunnel) = self.tunnels.get_mut(&connection_id) else {
             return;
         };
-        let Some(child) = tunnel.child_mut(id).filter(|child| !child.ready) else {
+        let Some(child) = tunnel
+            .child_mut(id)
+            .filter(|child| !child.ready && child.superseded_at.is_none())
+        else {
             return;
         };
         child.ready = true;
@@ -70,11 +85,13 @@ impl Machine {
         }
         let mut own_end = None;
         for other in &mut tunnel.children {
-            if other.id == id || other.pair != pair || !other.is_in_use() {
+            if other.id == id || other.pair != pair || other.superseded_at.is_some() {
                 continue;
             }
             if replaces.contains(&other.id) {
                 other.superseded_at = Some(now + grace(begun_by));
+            } else if !other.ready {
+                continue;
             } else if other.nonce_min < nonce_min {
                 other.superseded_at = Some(now + grace(other.begun_by));
             } else {
@@ -200,9 +217,7 @@ impl Machine {
             return;
         };
         self.send_delete(scope, connection, child.inbound_spi);
-        if grace > DELETE_AGAIN
-            && let Some(tunnel) = self.tunnels.get_mut(&connection)
-        {
+        if let Some(tunnel) = self.tunnels.get_mut(&connection) {
             tunnel
                 .farewells
                 .push((scope.now + DELETE_AGAIN, child.inbound_spi, DELETES_MORE));
@@ -344,14 +359,15 @@ impl Machine {
         }
     }
 
-    /// Replaces the children that were made under ISAKMP SAs that go while their successor was being made: the peer may not
-    /// have moved them to that one.
+    /// Replaces the children of which nobody knows whether the peer has moved them to the new ISAKMP SA: those that were made
+    /// under SAs that go while their successor was being made, and all if two SAs were made at about the same time (`crossed`).
     pub(super) fn make_anew_what_hangs_on(
         &mut self,
         scope: &mut Scope<'_>,
         connection: VpnConnectionId,
         superseded: &[SaId],
         successor_begun_at: Instant,
+        crossed: bool,
     ) {
         let may = scope
             .connections
@@ -361,16 +377,18 @@ impl Machine {
             return;
         };
         for child in &mut tunnel.children {
-            child.outdated |= superseded.contains(&child.made_under)
-                && child.is_in_use()
-                && child.installed_at + UNHEARD > successor_begun_at;
+            let made_meanwhile =
+                superseded.contains(&child.made_under) && child.installed_at + UNHEARD > successor_begun_at;
+            if child.is_in_use() && (crossed || made_meanwhile) {
+                child.outdated = true;
+                child.hangs = true;
+            }
         }
     }
 
-    /// Whether there are children that are to be replaced because they may go with this ISAKMP SA. `live` is its successor.
+    /// Whether there are children that are to be replaced because they may go with an ISAKMP SA. `live` is its successor.
     pub(super) fn carries_children(
         &self,
-        sa: SaId,
         live: SaId,
         connection: Option<VpnConnectionId>,
         now: Instant,
@@ -386,7 +404,7 @@ impl Machine {
                 tunnel
                     .children
                     .iter()
-                    .any(|child| child.made_under == sa && child.outdated && child.is_in_use())
+                    .any(|child| child.hangs && child.is_in_use())
             })
     }
 }

@@ -68,7 +68,7 @@ impl Machine {
     fn established_timeout(&mut self, scope: &mut Scope<'_>, sa: &mut Sa) {
         let now = scope.now;
         let path = sa.path;
-        let (id, connection) = (sa.id, sa.connection);
+        let connection = sa.connection;
         let Some(established) = sa.established_mut() else {
             return;
         };
@@ -80,7 +80,7 @@ impl Machine {
         if established.superseded_at.is_some_and(|at| at <= now) {
             let better = connection.and_then(|connection| self.live_of(connection));
             match better {
-                Some(live) if self.carries_children(id, live, connection, now) => {
+                Some(live) if self.carries_children(live, connection, now) => {
                     established.superseded_at = Some(now + CARRIED);
                 }
                 Some(_) => {
@@ -254,6 +254,13 @@ impl Machine {
 
 /// What a silent handshake tells, unless something is known already that explains it better.
 fn no_answer(scope: &mut Scope<'_>, sa: &Sa, tries: u32) {
+    if scope
+        .connection_of(sa)
+        .is_ok_and(|connection| connection.in_contact)
+    {
+        // Another negotiation succeeded meanwhile.
+        return;
+    }
     let peer = sa.path.remote;
     let proving = matches!(sa.state, State::IdSent(_));
     let bytes = sa
@@ -268,10 +275,6 @@ fn no_answer(scope: &mut Scope<'_>, sa: &Sa, tries: u32) {
     let Ok(connection) = scope.connection_of(sa) else {
         return;
     };
-    if connection.in_contact {
-        // Another negotiation succeeded meanwhile.
-        return;
-    }
     let refused = connection
         .diary
         .leading()

@@ -41,6 +41,8 @@ pub(super) struct Child {
     pub(super) superseded_at: Option<Instant>,
     /// Nothing is sent on it any more, and it will not come back into use.
     pub(super) leaves: bool,
+    /// It is to be replaced before an ISAKMP SA goes, as it may go with that.
+    pub(super) hangs: bool,
     /// The ISAKMP SA that it was made under.
     pub(super) made_under: SaId,
 }

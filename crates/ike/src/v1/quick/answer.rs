@@ -87,7 +87,7 @@ pub(super) fn on_first(
         (None, None) => (None, None),
     };
     let ours = connection.config.esp_lifetime_seconds;
-    let replaces = machine.in_use(sa.connection, &pair);
+    let replaces = machine.known_to_peer(sa.connection, &pair);
     let nonce = scope.host.nonce();
     let inbound_spi = scope.host.new_esp_spi();
     let mut answer = chosen.answer.clone();

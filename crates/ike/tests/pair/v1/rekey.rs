@@ -106,8 +106,9 @@ fn established(pair: &Pair, side: Side) -> Vec<(Instant, End)> {
 fn phases_1_that_cross_are_finished_one_after_the_other() {
     for seed in 0..40 {
         let mut pair = settled(seed);
+        let before = child_spi(&pair, Side::Left);
         rekey(&mut pair, Side::Left, What::Ike);
-        pair.run_for(Duration::from_millis(seed % 8));
+        pair.run_for(Duration::from_millis(seed % 5));
         rekey(&mut pair, Side::Right, What::Ike);
         pair.run_for(Duration::from_secs(2));
         let last: Vec<End> = [Side::Left, Side::Right]
@@ -132,6 +133,26 @@ fn phases_1_that_cross_are_finished_one_after_the_other() {
         pair.run_for(REST);
         assert!(pair.is_settled(), "seed {seed}: {:?}", pair.discord());
         assert_eq!(lost(&pair), 0, "seed {seed}");
+        // Nobody can tell which SA the peer had moved the old child to.
+        assert_ne!(child_spi(&pair, Side::Left), before, "seed {seed}");
+    }
+}
+
+/// An end that waits before it sends on a new child must take the peer's next rekey for one of that child.
+#[test]
+fn a_rekey_soon_after_two_that_crossed_leaves_a_child_to_send_on() {
+    for seed in 0..60 {
+        let mut pair = settled(seed);
+        for side in [Side::Left, Side::Right] {
+            rekey(&mut pair, side, What::Child);
+        }
+        pair.run_for(Duration::from_millis(20 + 10 * (seed % 48)));
+        let side = [Side::Left, Side::Right][usize::from(seed % 2 == 1)];
+        rekey(&mut pair, side, What::Child);
+        pair.run_for(REST);
+        assert!(pair.is_settled(), "seed {seed}: {:?}", pair.discord());
+        let unsent = pair.peer(Side::Left).unsent + pair.peer(Side::Right).unsent;
+        assert_eq!((lost(&pair), unsent), (0, 0), "seed {seed}");
     }
 }
 
