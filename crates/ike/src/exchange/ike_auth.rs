@@ -316,7 +316,7 @@ fn establish_as_initiator(context: &mut Context<'_>, sa: &mut IkeSa, auth: AuthS
         path: &sa.path,
     };
     let child = auth.child.map(|child| {
-        let (spi, asked) = (child.spi, child.asked(&[]));
+        let (spi, asked) = (child.spi, child.asked(&[], context.now));
         let made = child.accept(context, &parent, &mut parts, &nonces, KeyExchange::Absent, &[]);
         match made {
             Ok(child) => Ok((child, asked)),

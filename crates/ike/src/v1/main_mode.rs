@@ -272,7 +272,9 @@ pub(super) fn on_message(
         State::KeAnswered(answered) => match check_identity(scope, sa, &answered, datagram) {
             Ok((parts, iv)) => {
                 let (handshake, mut secrets) = (answered.handshake, answered.secrets.after(iv));
-                let reply = identity_message(scope, sa, &handshake, &mut secrets, false)?;
+                // The peer may still have what we lost.
+                let contact = scope.is_initial_contact;
+                let reply = identity_message(scope, sa, &handshake, &mut secrets, contact)?;
                 sa.answer(scope.host, datagram.digest, reply);
                 machine.establish(scope, sa, handshake, secrets, &parts);
                 Ok(())

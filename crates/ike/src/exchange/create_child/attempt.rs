@@ -1,5 +1,7 @@
 //! A child that we ask for, and its answer.
 
+use std::time::{Duration, Instant};
+
 use isthmus_crypto::dh::PrivateKey;
 use isthmus_types::{DhGroup, EspProposal};
 use isthmus_wire::ike::{KePayload, Payload, PayloadType, Proposal, TrafficSelector, TransformType};
@@ -21,6 +23,9 @@ use crate::nearest::describe_kind;
 use crate::negotiate::{KeyExchange, choose_esp, describe, offer_esp};
 use crate::parts::Parts;
 use crate::selector::{self, Traffic};
+
+/// A child of the peer's making is meant to stay if it has stayed for so long.
+const MEANT_AFTER: Duration = Duration::from_secs(2);
 
 /// A child that we ask for.
 pub(crate) struct ChildAttempt {
@@ -118,7 +123,7 @@ impl ChildAttempt {
 
     /// What it asks for. `children` are those that the IKE SA has: what was accepted for one of them need not be the cause of
     /// a refusal.
-    pub(crate) fn asked(&self, children: &[Child]) -> Asked {
+    pub(crate) fn asked(&self, children: &[Child], now: Instant) -> Asked {
         let offer = offer_esp(
             &self.proposals,
             self.spi,
@@ -129,7 +134,10 @@ impl ChildAttempt {
             proposals: describe(&offer),
             groups: describe_kind(&offer, TransformType::KE),
             accepted_before: children.iter().any(|child| {
-                child.suite.pfs.is_none()
+                // A peer may ask for one only to learn what we accept, and delete it at once.
+                let is_meant = child.begun_by == Role::Initiator || now >= child.installed_at + MEANT_AFTER;
+                is_meant
+                    && child.suite.pfs.is_none()
                     && self
                         .proposals
                         .iter()

@@ -315,7 +315,7 @@ pub(crate) fn on_response(
                 why: Refused::ByUs(error),
                 installed_at_peer: None,
             };
-            let asked = attempt.asked(&established.children);
+            let asked = attempt.asked(&established.children, context.now);
             let (spi, replaces) = (attempt.spi, attempt.replaces);
             give_up(context, established, &refused, spi, replaces, None, &asked);
             return Ok(());
@@ -329,7 +329,7 @@ pub(crate) fn on_response(
     };
     let replaces = attempt.replaces;
     let spi = attempt.spi;
-    let asked = attempt.asked(&established.children);
+    let asked = attempt.asked(&established.children, context.now);
     let collision = attempt
         .collision
         .as_ref()
