@@ -54,7 +54,7 @@ pub const TABLE: &[Row] = &[
     row("crypto", Layer::Pure, &["types"]),
     row("ike", Layer::Pure, &["crypto", "types", "wire"]),
     row("esp", Layer::Pure, &["crypto", "types", "wire"]),
-    row("model", Layer::Pure, &["ops", "types"]),
+    row("model", Layer::Pure, &["crypto", "ops", "types"]),
     row("plan", Layer::Pure, &["hostplan", "model", "ops", "types"]),
     row("fabric", Layer::Pure, &["hostplan", "types"]),
     row("ibm", Layer::Pure, &["ops", "types"]),

@@ -21,6 +21,8 @@ pub struct AgentConfig {
     pub key_file: PathBuf,
     /// Socket where the tunnel daemon takes its plan.
     pub tunnel_socket: PathBuf,
+    /// Where key logs are written, in a directory for each gateway that has one.
+    pub key_log_directory: PathBuf,
     /// How the tunnel daemon is started.
     pub tunnel_daemon: ChildSpec,
 }
@@ -35,6 +37,7 @@ impl AgentConfig {
             plan_file: layout.agent_plan(),
             key_file: layout.agent_key(),
             tunnel_socket: layout.tunnel_socket(),
+            key_log_directory: layout.key_log_directory(),
             tunnel_daemon,
         }
     }

@@ -119,7 +119,10 @@ pub async fn run(config: AgentConfig, shutdown: Shutdown) -> Result<(), AgentErr
         events,
         reports,
         plan: None,
-        units: Units::default(),
+        units: Units {
+            key_logs: config.key_log_directory,
+            ..Units::default()
+        },
         removing: Removed::default(),
         sweep_due: false,
         sweeping: false,

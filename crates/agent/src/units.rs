@@ -1,6 +1,7 @@
 //! The parts of a plan that are reconciled apart from each other.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,12 +70,14 @@ impl Unit {
         }
     }
 
-    fn of_vpc(plan: &HostPlan, vpc: &VpcPlan) -> Self {
+    fn of_vpc(plan: &HostPlan, vpc: &VpcPlan, key_logs: &Path) -> Self {
         let desired = isthmus_fabric::vpc(&plan.realm, &plan.uplink, vpc);
-        let tunnels = vpc
-            .gateways
-            .iter()
-            .map(|gateway| isthmus_fabric::compile::tunnel(&plan.realm, vpc.vpc, gateway));
+        let tunnels = vpc.gateways.iter().map(|gateway| GatewayTunnels {
+            key_log: gateway
+                .key_log
+                .then(|| key_logs.join(gateway.gateway.to_string())),
+            ..isthmus_fabric::compile::tunnel(&plan.realm, vpc.vpc, gateway)
+        });
         Self {
             tunnels: tunnels.collect(),
             powers: vpc
@@ -158,6 +161,8 @@ pub(crate) struct Work {
 /// All parts of the plan in force.
 #[derive(Default)]
 pub(crate) struct Units {
+    /// Where key logs are written, in a directory for each gateway that has one.
+    pub(crate) key_logs: PathBuf,
     pub(crate) by_id: BTreeMap<UnitId, Unit>,
     /// Unit that each namespace belongs to. The internet namespace, which all share, belongs to [`UnitId::Internet`].
     pub(crate) of_namespace: BTreeMap<String, BTreeSet<UnitId>>,
@@ -204,7 +209,7 @@ impl Units {
         for vpc in plan.vpcs.values() {
             let before = old.and_then(|old| old.vpcs.get(&vpc.vpc));
             if uplink_changed || before != Some(vpc) {
-                self.set(UnitId::Vpc(vpc.vpc), Unit::of_vpc(plan, vpc));
+                self.set(UnitId::Vpc(vpc.vpc), Unit::of_vpc(plan, vpc, &self.key_logs));
             }
         }
         let gone: Vec<VpcId> = old

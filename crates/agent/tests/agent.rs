@@ -259,6 +259,7 @@ impl Host {
             plan_file: self.path("plan"),
             key_file: self.path("key"),
             tunnel_socket: self.path("tunneld.sock"),
+            key_log_directory: self.path("key-log"),
             tunnel_daemon: ChildSpec {
                 name: "tunneld",
                 // The daemon that this test plays needs no process.

@@ -1,4 +1,4 @@
-//! What only hosts know about a connection, and the paths where it is read.
+//! Our own paths beside the provider's: what only hosts know about a connection, and options that the provider lacks.
 
 use http::{Method, StatusCode};
 use isthmus_ibm::Fault;
@@ -17,40 +17,45 @@ pub trait ConnectionFacts: Send + Sync {
     fn settings(&self, connection: VpnConnectionId) -> Option<Value>;
 }
 
-/// What is asked for.
+/// What one of our own paths is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fact {
+pub(crate) enum Subject {
     Doctor,
+    Options,
     Settings,
 }
 
-impl Fact {
-    /// The fact at `path`, and the path of the connection that it is about in the provider's API; none for other paths.
+impl Subject {
+    /// The subject of `path`, and the path of the connection or gateway that it is of in the provider's API; none for
+    /// other paths.
     pub(crate) fn at(method: &Method, path: &str) -> Option<Result<(Self, String), Fault>> {
+        const SUBJECTS: [(&str, Subject); 3] = [
+            ("/doctor", Subject::Doctor),
+            ("/options", Subject::Options),
+            ("/settings", Subject::Settings),
+        ];
         let rest = path.strip_prefix(ROOT)?;
-        let found = rest
-            .strip_suffix("/doctor")
-            .map(|connection| (Self::Doctor, connection))
-            .or_else(|| {
-                rest.strip_suffix("/settings")
-                    .map(|connection| (Self::Settings, connection))
-            });
+        let found = SUBJECTS
+            .into_iter()
+            .find_map(|(suffix, subject)| rest.strip_suffix(suffix).map(|resource| (subject, resource)));
         Some(match found {
             None => Err(unknown()),
-            Some(_) if *method != Method::GET => Err(Fault::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "invalid_route",
-                format!("this path knows GET, not {method}"),
-            )),
-            Some((fact, connection)) => Ok((fact, connection.to_owned())),
+            Some((subject, _)) if !subject.methods().contains(method) => {
+                let known: Vec<&str> = subject.methods().iter().map(Method::as_str).collect();
+                Err(Fault::new(
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "invalid_route",
+                    format!("this path knows {}, not {method}", known.join(" and ")),
+                ))
+            }
+            Some((subject, resource)) => Ok((subject, resource.to_owned())),
         })
     }
 
-    /// Asks for it.
-    pub(crate) fn read(self, facts: &dyn ConnectionFacts, connection: VpnConnectionId) -> Option<Value> {
+    const fn methods(self) -> &'static [Method] {
         match self {
-            Self::Doctor => facts.doctor(connection),
-            Self::Settings => facts.settings(connection),
+            Self::Doctor | Self::Settings => &[Method::GET],
+            Self::Options => &[Method::GET, Method::PATCH],
         }
     }
 }
@@ -69,13 +74,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_names_a_connection_and_a_fact() {
+    fn a_path_names_a_resource_and_what_is_asked_of_it() {
         let path = "/isthmus/v1/vpn_gateways/g/connections/c/doctor";
-        let (fact, connection) = Fact::at(&Method::GET, path).unwrap().unwrap();
-        assert_eq!(fact, Fact::Doctor);
+        let (subject, connection) = Subject::at(&Method::GET, path).unwrap().unwrap();
+        assert_eq!(subject, Subject::Doctor);
         assert_eq!(connection, "/v1/vpn_gateways/g/connections/c");
-        assert!(Fact::at(&Method::DELETE, path).unwrap().is_err());
-        assert!(Fact::at(&Method::GET, "/isthmus/v1/vpcs").unwrap().is_err());
-        assert!(Fact::at(&Method::GET, "/v1/vpcs/doctor").is_none());
+        assert!(Subject::at(&Method::DELETE, path).unwrap().is_err());
+        assert!(Subject::at(&Method::PATCH, path).unwrap().is_err());
+        let path = "/isthmus/v1/vpn_gateways/g/options";
+        let (subject, gateway) = Subject::at(&Method::PATCH, path).unwrap().unwrap();
+        assert_eq!(
+            (subject, gateway.as_str()),
+            (Subject::Options, "/v1/vpn_gateways/g")
+        );
+        assert!(Subject::at(&Method::GET, "/isthmus/v1/vpcs").unwrap().is_err());
+        assert!(Subject::at(&Method::GET, "/v1/vpcs/doctor").is_none());
     }
 }

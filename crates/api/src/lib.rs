@@ -13,6 +13,7 @@ mod dialect;
 mod exchange;
 mod facts;
 mod ibm;
+mod options;
 mod server;
 mod token;
 

@@ -8,6 +8,7 @@ mod error;
 mod http_api;
 mod id;
 mod network;
+mod options;
 mod resource;
 mod vpn;
 
@@ -18,6 +19,10 @@ pub use isthmus_runtime::Profile;
 pub use network::{
     AddressPrefix, Attachment, Instance, InstanceAction, InterfaceSummary, NewAddressPrefix, NewInstance,
     NewSubnet, NewVpc, PrefixManagement, PrimaryIp, Region, Subnet, SubnetRange, Vpc, Zone,
+};
+pub use options::{
+    Certificate, CertificateChange, CertificateHolder, ConnectionOptions, ConnectionOptionsChange,
+    GatewayOptions,
 };
 pub use resource::{NameReference, Reference, Resource, Rest};
 pub use vpn::{

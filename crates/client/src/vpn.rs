@@ -217,9 +217,10 @@ pub struct NewConnection {
 }
 
 /// What becomes of a property that may be absent.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Change<T> {
     /// It stays.
+    #[default]
     Keep,
     /// It is taken away.
     Remove,
@@ -228,7 +229,8 @@ pub enum Change<T> {
 }
 
 impl<T> Change<T> {
-    const fn is_keep(&self) -> bool {
+    /// Whether it stays.
+    pub(crate) const fn is_keep(&self) -> bool {
         matches!(self, Self::Keep)
     }
 }

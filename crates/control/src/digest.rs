@@ -169,7 +169,9 @@ fn connection_state(state: &TunnelState, obstacle: Option<Obstacle>) -> Connecti
         (TunnelState::AdminDown, Some(obstacle)) => ConnectionState::Down {
             detail: obstacle.to_string(),
             reason: match obstacle {
-                Obstacle::IkeGroups(_) => ConnectionDownReason::IkePolicyMismatch,
+                Obstacle::CertificateNeedsIkeV2 | Obstacle::IkeGroups(_) => {
+                    ConnectionDownReason::IkePolicyMismatch
+                }
                 Obstacle::PfsGroups(_) => ConnectionDownReason::IpsecPolicyMismatch,
             },
         },

@@ -10,7 +10,7 @@ mod verify;
 
 use std::net::IpAddr;
 
-use isthmus_types::Secret;
+use isthmus_types::{Secret, Timestamp};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use sha1::{Digest as _, Sha1};
@@ -80,6 +80,11 @@ impl Certificate {
             der: CertificateDer::from(der.to_vec()),
             parsed,
         })
+    }
+
+    /// The first certificate of a PEM text.
+    pub fn first_of_pem(pem: &str) -> Option<Self> {
+        certificates(pem).ok()?.into_iter().next()
     }
 
     /// Its DER.
@@ -170,6 +175,11 @@ impl Certificate {
         let info = self.parsed.tbs_certificate().subject_public_key_info();
         let der = info.to_der().map_err(|_| CertificateRefusal::Malformed)?;
         Ok(Sha1::digest(&der).into())
+    }
+
+    /// When it ends.
+    pub fn expires_at(&self) -> Timestamp {
+        Timestamp(self.validity().1.saturating_mul(1000))
     }
 
     /// Seconds since 1970 from and until which it is valid.

@@ -249,6 +249,9 @@ pub struct GatewayPlan {
     pub public_address: Ipv4Addr,
     /// Largest packet that its TUN device takes, bytes (smallest over its connections' algorithms).
     pub mtu: u16,
+    /// Whether the keys of every SA are written to files on this host, in clear.
+    #[serde(default)]
+    pub key_log: bool,
     /// Its connections, administratively up or down.
     pub connections: Vec<ConnectionPlan>,
 }

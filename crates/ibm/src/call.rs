@@ -10,7 +10,6 @@ use serde_json::Value;
 
 use crate::body::parse_object;
 use crate::date::ApiDate;
-use crate::entity_tag;
 use crate::fault::{Fault, Target};
 use crate::id::IdKind;
 use crate::refusal;
@@ -205,14 +204,7 @@ impl<'a> Call<'a> {
 
     /// The versions that `If-Match` names. `*` and no header match any.
     pub fn if_match(&self) -> IfMatch {
-        let mut lines = self
-            .request
-            .headers
-            .get_all(http::header::IF_MATCH)
-            .iter()
-            .peekable();
-        lines.peek()?;
-        entity_tag::accepted(lines.map(http::HeaderValue::as_bytes))
+        crate::if_match(self.request.headers)
     }
 
     /// Refuses a change of arrays by a client that does not say which state it has seen.

@@ -62,6 +62,8 @@ fn success(outcome: &Outcome, render: &Render) -> http::Response<Vec<u8>> {
         Outcome::VpnConnection(connection) => {
             render.tagged(&render.vpn_connection_view(connection), connection.common.version)
         }
+        // Asked for outside this API only.
+        Outcome::ConnectionOptions(_) | Outcome::GatewayOptions(_) => mismatch(render),
         Outcome::Cidrs(cidrs) => {
             let Shape::Cidrs(key) = render.shape else {
                 return mismatch(render);

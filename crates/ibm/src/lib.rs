@@ -28,7 +28,7 @@ mod route;
 mod scalar;
 
 use http::HeaderMap;
-use isthmus_ops::{Operation, Query};
+use isthmus_ops::{IfMatch, Operation, Query};
 use isthmus_types::{AccountId, RegionName, Timestamp};
 
 pub use date::ApiDate;
@@ -36,6 +36,18 @@ pub use encode::encode;
 pub use fault::{Fault, Target, TargetKind};
 pub use render::Render;
 pub use route::{Matched, Route, find_route, routes};
+
+/// The entity tag of a version, as this API gives it.
+pub fn entity_tag(version: u64) -> String {
+    entity_tag::text(version)
+}
+
+/// The versions that `If-Match` names; none for `*` and without that header: any version will do.
+pub fn if_match(headers: &HeaderMap) -> IfMatch {
+    let mut lines = headers.get_all(http::header::IF_MATCH).iter().peekable();
+    lines.peek()?;
+    entity_tag::accepted(lines.map(http::HeaderValue::as_bytes))
+}
 
 /// Where and for whom a request is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -33,7 +33,7 @@ pub use record::{
     CustomerGateway, Direction, GatewayMember, GatewayObservation, GroupRemote, GroupRule, IkePolicy,
     Instance, InstanceObservation, InstancePower, IpsecPolicy, Meta, NetworkAcl, NetworkInterface,
     PreSharedKey, Record, RecordKey, RecordKind, ReservedFor, ReservedIp, Role, RouteTable, SecurityGroup,
-    Subnet, User, Vpc, VpnConnection, VpnGateway,
+    Subnet, TunnelSettings, User, Vpc, VpnConnection, VpnGateway,
 };
 pub use settings::{Quotas, Settings, SettingsError};
 pub use snapshot::{NameScope, PublicHolder, Snapshot};

@@ -6,6 +6,7 @@
 
 pub mod error;
 pub mod operation;
+pub mod options;
 pub mod query;
 pub mod status;
 pub mod view;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use error::{OpError, OpErrorCode, ResourceKind};
 pub use operation::*;
+pub use options::*;
 pub use query::*;
 pub use status::*;
 pub use view::*;

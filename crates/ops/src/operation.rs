@@ -9,6 +9,7 @@ use isthmus_types::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::options::{UpdateConnectionOptions, UpdateGatewayOptions};
 use crate::status::{HostFindings, StatusUpdate};
 
 /// A change of the model. Every field was checked for form by the dialect, and is checked for meaning by `model`.
@@ -57,6 +58,8 @@ pub enum Operation {
     },
     CreateVpnConnection(CreateVpnConnection),
     UpdateVpnConnection(UpdateVpnConnection),
+    UpdateConnectionOptions(UpdateConnectionOptions),
+    UpdateGatewayOptions(UpdateGatewayOptions),
     DeleteVpnConnection {
         gateway: VpnGatewayId,
         connection: VpnConnectionId,
@@ -113,6 +116,8 @@ impl Operation {
             Self::DeleteVpnGateway { .. } => "delete_vpn_gateway",
             Self::CreateVpnConnection(_) => "create_vpn_connection",
             Self::UpdateVpnConnection(_) => "update_vpn_connection",
+            Self::UpdateConnectionOptions(_) => "update_connection_options",
+            Self::UpdateGatewayOptions(_) => "update_gateway_options",
             Self::DeleteVpnConnection { .. } => "delete_vpn_connection",
             Self::AddConnectionCidr { .. } => "add_connection_cidr",
             Self::RemoveConnectionCidr { .. } => "remove_connection_cidr",

@@ -9,6 +9,7 @@ use isthmus_types::{
 use serde::{Deserialize, Serialize};
 
 use crate::operation::Side;
+use crate::options::{ConnectionOptionsView, GatewayOptionsView};
 use crate::view::*;
 
 /// A question about one consistent state of the model. Answered from memory.
@@ -73,6 +74,11 @@ pub enum Query {
         gateway: VpnGatewayId,
         connection: VpnConnectionId,
     },
+    ConnectionOptions {
+        gateway: VpnGatewayId,
+        connection: VpnConnectionId,
+    },
+    GatewayOptions(VpnGatewayId),
     ConnectionCidrs {
         gateway: VpnGatewayId,
         connection: VpnConnectionId,
@@ -229,6 +235,8 @@ pub enum Outcome {
     VpnGateway(VpnGatewayView),
     VpnConnections(PageOf<VpnConnectionView>),
     VpnConnection(VpnConnectionView),
+    ConnectionOptions(ConnectionOptionsView),
+    GatewayOptions(GatewayOptionsView),
     Cidrs(Vec<Cidr>),
     CidrAdded(Addition),
     IkePolicies(PageOf<IkePolicyView>),

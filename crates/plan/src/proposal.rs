@@ -1,8 +1,8 @@
 //! Proposals: from policies, or the table of automatic negotiation.
 
 use isthmus_model::{IkePolicy, IpsecPolicy};
-use isthmus_ops::PolicyGroup;
-use isthmus_types::{DhGroup, Encryption, EspProposal, IkeProposal, Integrity};
+use isthmus_ops::{MlKem, PolicyGroup};
+use isthmus_types::{AdditionalKeyExchange, DhGroup, Encryption, EspProposal, IkeProposal, Integrity};
 
 const AEADS: [Encryption; 3] = [
     Encryption::Aes256Gcm16,
@@ -103,6 +103,41 @@ pub(crate) fn of_ipsec_policy(policy: &IpsecPolicy) -> Vec<EspProposal> {
             additional: Vec::new(),
         })
         .collect()
+}
+
+/// A proposal that ML-KEM-768 can be added to.
+pub(crate) trait Hybrid: Clone {
+    /// Its key exchanges beside the Diffie-Hellman exchange; none if it has no such exchange.
+    fn additional(&mut self) -> Option<&mut Vec<AdditionalKeyExchange>>;
+}
+
+impl Hybrid for IkeProposal {
+    fn additional(&mut self) -> Option<&mut Vec<AdditionalKeyExchange>> {
+        Some(&mut self.additional)
+    }
+}
+
+impl Hybrid for EspProposal {
+    fn additional(&mut self) -> Option<&mut Vec<AdditionalKeyExchange>> {
+        (!self.pfs.is_empty()).then_some(&mut self.additional)
+    }
+}
+
+/// The proposals with ML-KEM-768 as wanted: those with it first, then those without unless it is required.
+pub(crate) fn with_ml_kem<P: Hybrid>(plain: Vec<P>, wanted: MlKem) -> Vec<P> {
+    if wanted == MlKem::Off {
+        return plain;
+    }
+    let mut hybrid = plain.clone();
+    let mut differ = false;
+    for additional in hybrid.iter_mut().filter_map(Hybrid::additional) {
+        additional.push(AdditionalKeyExchange::MlKem768);
+        differ = true;
+    }
+    if differ && wanted == MlKem::On {
+        hybrid.extend(plain);
+    }
+    hybrid
 }
 
 /// Ciphers of one kind together, the kind of the preferred one first; true for AEADs.

@@ -199,6 +199,7 @@ fn add_vpc(records: &mut Vec<Record>, shape: &Shape, n: u128) {
             public_address: Ipv4Addr::new(203, 0, 113, 10 + index as u8),
             members: [member(0), member(1)],
             reserved_ips: Vec::new(),
+            key_log: false,
             deleting: deleting.then_some(Timestamp(1)),
         }));
         for (number, connection) in connections.iter().enumerate() {

@@ -178,6 +178,11 @@ impl StateLayout {
         self.agent_directory().join("plan.key")
     }
 
+    /// Directory of key logs, in clear: one directory in it for each VPN gateway that ever had one.
+    pub fn key_log_directory(&self) -> PathBuf {
+        self.root.join("key-log")
+    }
+
     /// Directory of the log files.
     pub fn log_directory(&self) -> PathBuf {
         self.root.join("log")

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use isthmus_ops::*;
+use isthmus_simnet::pki::{self, Authority, KeyChoice};
 use isthmus_store::{
     AuditRecord, Batch, ChangedVpcs, Engine, EngineError, Loaded, MemoryEngine, RowChange, Store, StoreError,
     StoreOptions, TokenRow, load_or_create_key,
@@ -126,6 +127,7 @@ async fn secrets_are_nowhere_in_the_files() {
     new.peer_cidrs = vec!["10.77.0.0/16".parse().unwrap()];
     repeated.idempotency_token = Some("token".to_owned());
     store.execute(repeated).await.unwrap();
+    let (connection, private_key) = set_certificate(&store).await;
     let key = load_or_create_key(&directory.path().join("store.key")).unwrap();
 
     let absent = |needle: &[u8]| {
@@ -146,9 +148,10 @@ async fn secrets_are_nowhere_in_the_files() {
         files
     };
     // The journal holds it as well while the store is open.
-    assert!(absent(PSK.as_bytes()) >= 2);
+    let of_key = private_key.reveal().lines().nth(1).unwrap();
+    assert!(absent(PSK.as_bytes()) >= 2 && absent(of_key.as_bytes()) >= 2);
     store.close().await;
-    assert!(absent(PSK.as_bytes()) >= 1);
+    assert!(absent(PSK.as_bytes()) >= 1 && absent(of_key.as_bytes()) >= 1);
     absent(API_KEY.as_bytes());
     absent(key.reveal());
     // The search would find what is there in clear.
@@ -157,8 +160,39 @@ async fn secrets_are_nowhere_in_the_files() {
 
     let reopened = open(directory.path());
     let snapshot = reopened.snapshot();
-    let connection = snapshot.vpn_connections().next().unwrap().id;
     assert_eq!(snapshot.pre_shared_key(connection).unwrap().reveal(), PSK);
+    let settings = snapshot.tunnel_settings(connection).unwrap();
+    let certificate = settings.options.tunnel.certificate.as_ref().unwrap();
+    assert_eq!(certificate.private_key, private_key);
+}
+
+/// Gives a connection of the store a certificate; returns it with the private key.
+async fn set_certificate(store: &Store) -> (VpnConnectionId, Secret) {
+    let snapshot = store.snapshot();
+    let connection = snapshot.vpn_connections().next().unwrap();
+    let gateway = snapshot.vpn_gateway(connection.gateway).unwrap();
+    let authority = Authority::root("Root", KeyChoice::P256);
+    let own = authority.issue(
+        &pki::gateway("own", gateway.public_address.into()),
+        KeyChoice::P256,
+    );
+    let change = CertificateChange {
+        chain: Some(own.certificate.clone()),
+        private_key: Some(own.key.clone()),
+        authorities: Some(authority.pem()),
+        ..CertificateChange::default()
+    };
+    let operation = Operation::UpdateConnectionOptions(UpdateConnectionOptions {
+        gateway: gateway.id,
+        connection: connection.id,
+        change: ConnectionOptionsChange {
+            certificate: Some(Some(change)),
+            ..ConnectionOptionsChange::default()
+        },
+        if_match: None,
+    });
+    store.execute(request(operation)).await.unwrap();
+    (connection.id, own.key)
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ mod probe;
 mod progress;
 mod status;
 mod vpn;
+mod vpn_options;
 mod wait;
 
 use std::future::Future;

@@ -48,6 +48,9 @@ struct Network {
     subnets: usize,
     instances: usize,
     instances_amiss: Vec<String>,
+    /// Gateways whose keys are written in clear.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    key_logs: Vec<String>,
     tunnels: Vec<Tunnel>,
 }
 
@@ -150,8 +153,17 @@ async fn ask(client: &Client) -> (Api, Option<Network>) {
 async fn network(client: &Client) -> Result<Network, isthmus_client::ClientError> {
     let instances = client.instances(None).await?;
     let mut tunnels = Vec::new();
+    let mut key_logs = Vec::new();
     for gateway in client.vpn_gateways().await? {
         let connections = client.connections(&gateway.id).await?;
+        // A gateway that was deleted meanwhile has no options.
+        if client
+            .gateway_options(&gateway.id)
+            .await
+            .is_ok_and(|options| options.key_log)
+        {
+            key_logs.push(gateway.name.clone());
+        }
         if connections.is_empty() {
             tunnels.push(Tunnel::new(&gateway, None));
         }
@@ -171,6 +183,7 @@ async fn network(client: &Client) -> Result<Network, isthmus_client::ClientError
             .filter(|instance| !is_well(instance))
             .map(amiss)
             .collect(),
+        key_logs,
         tunnels,
     })
 }
@@ -267,6 +280,13 @@ fn render(status: &Status) -> String {
         );
         for amiss in &network.instances_amiss {
             let _ = writeln!(text, "           {amiss}");
+        }
+        for gateway in &network.key_logs {
+            let _ = writeln!(
+                text,
+                "WARNING    {gateway} writes the keys of its SAs to files, in clear; switch it off: isthmus vpn gateway \
+                 key-log {gateway} off"
+            );
         }
         if !network.tunnels.is_empty() {
             let header = [

@@ -16,6 +16,7 @@ use super::key::{self, KeySource};
 use super::output::ConnectionRow;
 use super::peer_config;
 use super::policy::{self, IkeCommand, IpsecCommand};
+use super::vpn_options::{self, KeyLogOptions, OptionsOptions};
 use super::wait;
 
 /// How long the host may take to carry out what was asked for.
@@ -79,6 +80,8 @@ pub enum GatewayCommand {
         #[arg(long)]
         no_wait: bool,
     },
+    /// Write the keys of every SA of a gateway to files on its host, in clear, for Wireshark: off unless switched on.
+    KeyLog(KeyLogOptions),
     /// Give a VPN gateway another name.
     Update {
         /// Name or id.
@@ -115,6 +118,7 @@ async fn run_gateway(command: GatewayCommand, context: &Context) -> anyhow::Resu
             }
             context.show(&gateway)
         }
+        GatewayCommand::KeyLog(options) => vpn_options::key_log(options, context).await,
         GatewayCommand::Update { gateway, name } => {
             let gateway = context.gateway(&gateway).await?;
             context.show(&client.rename_vpn_gateway(&gateway.id, &name).await?)
@@ -152,6 +156,8 @@ pub enum ConnectionCommand {
     },
     /// Create a VPN connection. Without a source for the shared key, one is generated.
     Create(NewOptions),
+    /// Show or change how the tunnel of a VPN connection behaves: certificates, ML-KEM, lifetimes and more.
+    Options(Box<OptionsOptions>),
     /// Change a VPN connection.
     Update(UpdateOptions),
     /// Delete a VPN connection, and wait until it is gone.
@@ -265,6 +271,7 @@ async fn run_connection(command: ConnectionCommand, context: &Context) -> anyhow
             context.show(&ConnectionRow::from(found))
         }
         ConnectionCommand::Create(options) => create_connection(options, context).await,
+        ConnectionCommand::Options(options) => vpn_options::run(*options, context).await,
         ConnectionCommand::Update(options) => update_connection(options, context).await,
         ConnectionCommand::Delete {
             connection,

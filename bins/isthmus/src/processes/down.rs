@@ -62,7 +62,11 @@ fn purge(layout: &StateLayout) -> io::Result<()> {
     for file in files {
         absent(fs::remove_file(file))?;
     }
-    for directory in [layout.agent_directory(), layout.log_directory()] {
+    for directory in [
+        layout.agent_directory(),
+        layout.log_directory(),
+        layout.key_log_directory(),
+    ] {
         absent(fs::remove_dir_all(directory))?;
     }
     remove_if_empty(layout.root())

@@ -158,6 +158,7 @@ pub fn with_gateway(mut vpc: VpcPlan, number: u8, peer: u8) -> VpcPlan {
     let own = Ipv4Addr::new(198, 51, 100, 100 + number);
     let other = Ipv4Addr::new(198, 51, 100, 100 + peer);
     vpc.gateways.push(GatewayPlan {
+        key_log: false,
         gateway,
         name: "gateway".to_owned(),
         public_address: own,

@@ -7,9 +7,11 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use isthmus_ibm::{Ask, Decoded, Fault, Scene};
-use isthmus_ops::{Caller, Outcome, Query, Request, Via};
+use isthmus_ops::{
+    Caller, OpError, Operation, Outcome, Query, Request, UpdateConnectionOptions, UpdateGatewayOptions, Via,
+};
 use isthmus_runtime::clock;
 use isthmus_types::{AccountId, RegionName, ResourceBits, Timestamp, UserId};
 
@@ -17,7 +19,8 @@ use crate::ServeError;
 use crate::backend::Backend;
 use crate::dialect::{Dialect, Refusal};
 use crate::exchange::Exchange;
-use crate::facts::{self, ConnectionFacts, Fact};
+use crate::facts::{self, ConnectionFacts, Subject};
+use crate::options;
 use crate::token::TokenKey;
 
 /// The mounted dialect.
@@ -63,11 +66,12 @@ impl Ibm {
     }
 
     async fn carry_out(&self, exchange: &Exchange) -> Result<Response<Vec<u8>>, Fault> {
-        let (fact, path) = match Fact::at(&exchange.method, &exchange.path) {
-            None => (None, exchange.path.clone()),
-            Some(found) => found.map(|(fact, path)| (Some(fact), path))?,
+        let (subject, method, path) = match Subject::at(&exchange.method, &exchange.path) {
+            None => (None, &exchange.method, exchange.path.clone()),
+            // The resource is found as the provider's API finds it for reading.
+            Some(found) => found.map(|(subject, path)| (Some(subject), &Method::GET, path))?,
         };
-        let matched = isthmus_ibm::find_route(&exchange.method, &path)?;
+        let matched = isthmus_ibm::find_route(method, &path)?;
         let now = clock::now();
         let (account, user) = self.authenticate(&exchange.headers, now)?;
         let request = isthmus_ibm::Request {
@@ -90,8 +94,8 @@ impl Ibm {
             via: Via::Ibm,
             request_id: exchange.request_id.clone(),
         };
-        if let Some(fact) = fact {
-            return self.tell(fact, &caller, &decoded);
+        if let Some(subject) = subject {
+            return self.answer_own(subject, exchange, caller, &decoded).await;
         }
         let result = match decoded.ask {
             Ask::Answer(response) => return Ok(*response),
@@ -108,22 +112,38 @@ impl Ibm {
         Ok(isthmus_ibm::encode(&result, &decoded.render))
     }
 
-    /// Tells a fact about the connection that `ask` reads, if the caller may read that.
-    fn tell(&self, fact: Fact, caller: &Caller, decoded: &Decoded) -> Result<Response<Vec<u8>>, Fault> {
+    /// Answers at one of our own paths about the resource that `decoded` reads, if the caller may read that.
+    async fn answer_own(
+        &self,
+        subject: Subject,
+        exchange: &Exchange,
+        caller: Caller,
+        decoded: &Decoded,
+    ) -> Result<Response<Vec<u8>>, Fault> {
         let Ask::Query(query) = &decoded.ask else {
             return Err(facts::unknown());
         };
-        let Query::VpnConnection { connection, .. } = **query else {
-            return Err(facts::unknown());
+        let facts = self.facts.as_deref();
+        let (connection, tell): (_, fn(&dyn ConnectionFacts, _) -> _) = match (subject, &**query) {
+            (Subject::Doctor, Query::VpnConnection { connection, .. }) => {
+                (*connection, |facts, id| facts.doctor(id))
+            }
+            (Subject::Settings, Query::VpnConnection { connection, .. }) => {
+                (*connection, |facts, id| facts.settings(id))
+            }
+            (Subject::Options, _) => {
+                let result = self.options(exchange, caller, query).await?;
+                let shown = result.as_ref().ok().and_then(options::answer);
+                return Ok(shown.unwrap_or_else(|| isthmus_ibm::encode(&result, &decoded.render)));
+            }
+            (Subject::Doctor | Subject::Settings, _) => return Err(facts::unknown()),
         };
-        let allowed = self.backend.query(caller, query);
+        let allowed = self.backend.query(&caller, query);
         if allowed.is_err() {
             return Ok(isthmus_ibm::encode(&allowed, &decoded.render));
         }
-        let found = self
-            .facts
-            .as_deref()
-            .and_then(|facts| fact.read(facts, connection))
+        let found = facts
+            .and_then(|facts| tell(facts, connection))
             .ok_or_else(facts::unknown)?;
         let mut response = Response::new(found.to_string().into_bytes());
         response.headers_mut().insert(
@@ -131,6 +151,51 @@ impl Ibm {
             http::HeaderValue::from_static("application/json; charset=utf-8"),
         );
         Ok(response)
+    }
+
+    /// Reads or changes the options of the resource that `resource` reads.
+    async fn options(
+        &self,
+        exchange: &Exchange,
+        caller: Caller,
+        resource: &Query,
+    ) -> Result<Result<Outcome, OpError>, Fault> {
+        let change = exchange.method == Method::PATCH;
+        let if_match = isthmus_ibm::if_match(&exchange.headers);
+        let operation = match resource {
+            Query::VpnConnection { gateway, connection } => {
+                if !change {
+                    let query = Query::ConnectionOptions {
+                        gateway: *gateway,
+                        connection: *connection,
+                    };
+                    return Ok(self.backend.query(&caller, &query));
+                }
+                Operation::UpdateConnectionOptions(UpdateConnectionOptions {
+                    gateway: *gateway,
+                    connection: *connection,
+                    change: options::connection_change(&exchange.body)?,
+                    if_match,
+                })
+            }
+            Query::VpnGateway(gateway) => {
+                if !change {
+                    return Ok(self.backend.query(&caller, &Query::GatewayOptions(*gateway)));
+                }
+                Operation::UpdateGatewayOptions(UpdateGatewayOptions {
+                    gateway: *gateway,
+                    key_log: options::gateway_change(&exchange.body)?,
+                    if_match,
+                })
+            }
+            _ => return Err(facts::unknown()),
+        };
+        let request = Request {
+            caller,
+            operation,
+            idempotency_token: None,
+        };
+        Ok(self.backend.execute(request).await)
     }
 
     fn authenticate(&self, headers: &HeaderMap, now: Timestamp) -> Result<(AccountId, UserId), Fault> {

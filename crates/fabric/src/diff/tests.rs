@@ -311,6 +311,7 @@ fn plan(shape: &Shape) -> VpcPlan {
             .iter()
             .enumerate()
             .map(|(index, ranges)| GatewayPlan {
+                key_log: false,
                 gateway: gateway_id(index),
                 name: "gateway".to_owned(),
                 public_address: Ipv4Addr::new(198, 51, 100, 20 + index as u8),

@@ -200,6 +200,7 @@ impl Draft<'_> {
         connection.ipsec_policy = None;
         self.put(connection);
         self.delete(RecordKey::PreSharedKey(id));
+        self.delete(RecordKey::TunnelSettings(id));
         self.delete(RecordKey::ConnectionObservation(id));
     }
 

@@ -134,7 +134,8 @@ pub(super) fn check_identity(identity: Option<&Identity>, field: &str) -> Result
     }
 }
 
-fn domain_name(text: &str) -> bool {
+/// Whether it is a domain name (RFC 1123).
+pub(super) fn domain_name(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= LONGEST_DOMAIN_NAME
         && text.split('.').all(|label| {

@@ -76,6 +76,7 @@ impl Draft<'_> {
             public_address,
             members,
             reserved_ips,
+            key_log: false,
             deleting: None,
         };
         self.put(gateway.clone());

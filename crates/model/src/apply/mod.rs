@@ -5,6 +5,7 @@ mod connection;
 mod connection_rules;
 mod gateway;
 mod instance;
+mod options;
 mod policy;
 mod prefix;
 mod status;
@@ -103,6 +104,8 @@ impl Draft<'_> {
             Operation::DeleteVpnGateway { gateway } => self.delete_gateway(*gateway),
             Operation::CreateVpnConnection(new) => self.create_connection(new),
             Operation::UpdateVpnConnection(update) => self.update_connection(update),
+            Operation::UpdateConnectionOptions(update) => self.update_options(update),
+            Operation::UpdateGatewayOptions(update) => self.update_gateway_options(update),
             Operation::DeleteVpnConnection {
                 gateway,
                 connection,
@@ -208,8 +211,12 @@ impl Draft<'_> {
 
 /// Refuses unless the caller accepts the current version.
 fn precondition(meta: &Meta, if_match: &IfMatch, resource: ResourceKind) -> Result<(), OpError> {
+    accepted(meta.version, if_match, resource)
+}
+
+fn accepted(version: u64, if_match: &IfMatch, resource: ResourceKind) -> Result<(), OpError> {
     match if_match {
-        Some(versions) if !versions.contains(&meta.version) => Err(OpError::new(
+        Some(versions) if !versions.contains(&version) => Err(OpError::new(
             OpErrorCode::PreconditionFailed,
             resource,
             format!("the {} has changed since it was read", resource.words()),

@@ -140,6 +140,7 @@ impl Draft<'_> {
             self.delete(RecordKey::CustomerGateway(peer));
         }
         self.delete(RecordKey::PreSharedKey(id));
+        self.delete(RecordKey::TunnelSettings(id));
         self.delete(RecordKey::ConnectionObservation(id));
         self.delete(RecordKey::VpnConnection(id));
     }

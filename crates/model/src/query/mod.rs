@@ -89,6 +89,16 @@ pub fn query(snapshot: &Snapshot, caller: &Caller, query: &Query) -> Result<Outc
             let connection = access.vpn_connection(*gateway, *connection)?;
             view::connection_view(snapshot, connection).map(Outcome::VpnConnection)
         }
+        Query::ConnectionOptions { gateway, connection } => {
+            let connection = access.vpn_connection(*gateway, *connection)?;
+            Ok(Outcome::ConnectionOptions(view::options_view(
+                snapshot,
+                connection.id,
+            )))
+        }
+        Query::GatewayOptions(id) => Ok(Outcome::GatewayOptions(view::gateway_options_view(
+            access.vpn_gateway(*id)?,
+        ))),
         Query::ConnectionCidrs {
             gateway,
             connection,

@@ -25,7 +25,8 @@ pub use network::{
 };
 pub use observation::{ConnectionObservation, GatewayObservation, InstanceObservation};
 pub use vpn::{
-    CustomerGateway, GatewayMember, IkePolicy, IpsecPolicy, PreSharedKey, VpnConnection, VpnGateway,
+    CustomerGateway, GatewayMember, IkePolicy, IpsecPolicy, PreSharedKey, TunnelSettings, VpnConnection,
+    VpnGateway,
 };
 
 /// What every resource with a name and an owner has.
@@ -203,6 +204,10 @@ records! {
     PreSharedKey(VpnConnectionId) {
         key: connection, word: "pre_shared_key", table: pre_shared_keys, secret: true
     }
+    /// The options of a VPN connection, a private key perhaps among them; none while all have their defaults.
+    TunnelSettings(VpnConnectionId) {
+        key: connection, word: "tunnel_settings", table: tunnel_settings, secret: true
+    }
     /// An IKE policy.
     IkePolicy(IkePolicyId) { key: id, word: "ike_policy", table: ike_policies, secret: false }
     /// An IPsec policy.
@@ -271,6 +276,7 @@ impl Record {
             Self::CustomerGateway(gateway) => of_connection(gateway.connection).into_iter().collect(),
             Self::VpnConnection(connection) => vec![connection.vpc],
             Self::PreSharedKey(key) => of_connection(key.connection).into_iter().collect(),
+            Self::TunnelSettings(settings) => of_connection(settings.connection).into_iter().collect(),
             Self::IkePolicy(policy) => vpcs_of(
                 snapshot
                     .connections_with_ike_policy(policy.id)

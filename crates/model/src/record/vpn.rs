@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use isthmus_ops::{DeadPeerDetection, Establish, Identity, PeerAddress, PolicyGroup};
+use isthmus_ops::{ConnectionOptions, DeadPeerDetection, Establish, Identity, PeerAddress, PolicyGroup};
 use isthmus_types::{
     Cidr, CustomerGatewayId, Encryption, IkePolicyId, IkeVersion, Integrity, IpsecPolicyId, ReservedIpId,
     Secret, SubnetId, Timestamp, VpcId, VpnConnectionId, VpnGatewayId, VpnGatewayMemberId, ZoneName, secret,
@@ -30,6 +30,9 @@ pub struct VpnGateway {
     pub members: [GatewayMember; 2],
     /// Every private address that it holds; the first two are its members'.
     pub reserved_ips: Vec<ReservedIpId>,
+    /// Whether its host writes the keys of every SA to files, in clear.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub key_log: bool,
     /// Since when it is to be removed. Host plans no longer hold it then; its addresses and its subnet stay held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleting: Option<Timestamp>,
@@ -112,6 +115,18 @@ pub struct PreSharedKey {
     pub key: Secret,
 }
 
+/// The options of a VPN connection; its own record, so that a private key is sealed. Databases of releases without options
+/// have none of these records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelSettings {
+    /// The connection.
+    pub connection: VpnConnectionId,
+    /// 2 at first, for 1 stands for the defaults; rises with each change.
+    pub version: u64,
+    /// The options.
+    pub options: ConnectionOptions,
+}
+
 /// A named set of IKE SA parameters. Lists hold at least one value, preferred first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IkePolicy {
@@ -146,4 +161,9 @@ pub struct IpsecPolicy {
     pub pfs: Vec<PolicyGroup>,
     /// Lifetime, seconds.
     pub key_lifetime: u32,
+}
+
+// Serde hands over a reference.
+const fn is_off(flag: &bool) -> bool {
+    !*flag
 }

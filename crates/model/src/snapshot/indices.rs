@@ -208,6 +208,7 @@ impl Indices {
             | Record::IpsecPolicy(_) => self.step_vpn(record, step),
             Record::CustomerGateway(_)
             | Record::PreSharedKey(_)
+            | Record::TunnelSettings(_)
             | Record::InstanceObservation(_)
             | Record::GatewayObservation(_)
             | Record::ConnectionObservation(_) => {}

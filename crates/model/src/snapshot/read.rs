@@ -12,7 +12,8 @@ use isthmus_types::{
 use super::{NameScope, PublicHolder, Snapshot};
 use crate::record::{
     Account, AddressPrefix, ApiKey, CustomerGateway, IkePolicy, Instance, IpsecPolicy, NetworkAcl,
-    NetworkInterface, ReservedIp, RouteTable, SecurityGroup, Subnet, User, Vpc, VpnConnection, VpnGateway,
+    NetworkInterface, ReservedIp, RouteTable, SecurityGroup, Subnet, TunnelSettings, User, Vpc,
+    VpnConnection, VpnGateway,
 };
 
 macro_rules! by_id {
@@ -203,6 +204,11 @@ impl Snapshot {
             .pre_shared_keys
             .get(&connection)
             .map(|record| &record.key)
+    }
+
+    /// The options of a connection; none while all have their defaults.
+    pub fn tunnel_settings(&self, connection: VpnConnectionId) -> Option<&TunnelSettings> {
+        self.tables.tunnel_settings.get(&connection)
     }
 
     /// The other end of a connection.

@@ -19,7 +19,10 @@ pub(crate) use network::{
     acl_view, prefix_view, region_view, reserved_ip_views, route_table_view, security_group_view,
     subnet_view, vpc_view, zone_view,
 };
-pub(crate) use vpn::{connection_state, connection_view, gateway_view, ike_policy_view, ipsec_policy_view};
+pub(crate) use vpn::{
+    connection_state, connection_view, gateway_options_view, gateway_view, ike_policy_view,
+    ipsec_policy_view, options_view,
+};
 
 fn common(meta: &Meta) -> Common {
     Common {

@@ -2,10 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use isthmus_crypto::certificate::Certificate;
 use isthmus_ops::{
-    ConnectionDownReason, ConnectionState, GatewayMemberView, GatewayStatus, Identity, IkePolicyView,
-    IpsecPolicyView, Lifecycle, OpError, PeerAddress, Reference, ResourceKind, VpnConnectionView,
-    VpnGatewayView,
+    CertificateHolder, ConnectionDownReason, ConnectionOptionsView, ConnectionState, GatewayMemberView,
+    GatewayOptionsView, GatewayStatus, Identity, IkePolicyView, IpsecPolicyView, Lifecycle, OpError,
+    PeerAddress, Reference, ResourceKind, VpnConnectionView, VpnGatewayView,
 };
 use isthmus_types::{VpnConnectionId, VpnGatewayId};
 
@@ -197,5 +198,34 @@ pub(crate) fn ipsec_policy_view(snapshot: &Snapshot, policy: &IpsecPolicy) -> Ip
         pfs: policy.pfs.clone(),
         key_lifetime: policy.key_lifetime,
         connections: users(snapshot.connections_with_ipsec_policy(policy.id)),
+    }
+}
+
+/// The options of a connection; the defaults if nothing was set.
+pub(crate) fn options_view(snapshot: &Snapshot, connection: VpnConnectionId) -> ConnectionOptionsView {
+    let settings = snapshot.tunnel_settings(connection);
+    let options = settings
+        .map(|settings| settings.options.clone())
+        .unwrap_or_default();
+    let certificate = options.tunnel.certificate.as_ref();
+    let holder = certificate
+        .and_then(|certificate| Certificate::first_of_pem(&certificate.chain))
+        .map(|leaf| CertificateHolder {
+            subject: leaf.subject().to_string(),
+            names: leaf.describe_names(),
+            expires_at: leaf.expires_at(),
+        });
+    ConnectionOptionsView {
+        version: settings.map_or(1, |settings| settings.version),
+        holder,
+        options,
+    }
+}
+
+/// The options of a gateway.
+pub(crate) const fn gateway_options_view(gateway: &VpnGateway) -> GatewayOptionsView {
+    GatewayOptionsView {
+        key_log: gateway.key_log,
+        version: gateway.meta.version,
     }
 }

@@ -209,6 +209,15 @@ fn references(state: &Snapshot) {
                 );
             }
             Record::PreSharedKey(key) => assert!(state.vpn_connection(key.connection).is_some()),
+            Record::TunnelSettings(settings) => {
+                assert!(
+                    state
+                        .vpn_connection(settings.connection)
+                        .unwrap()
+                        .deleting
+                        .is_none()
+                );
+            }
             Record::IkePolicy(policy) => assert!(state.account(policy.meta.account).is_some()),
             Record::IpsecPolicy(policy) => assert!(state.account(policy.meta.account).is_some()),
             Record::InstanceObservation(seen) => assert!(state.instance(seen.instance).is_some()),

@@ -9,6 +9,7 @@ mod capacity;
 mod curl;
 mod dates;
 mod facts;
+mod options;
 mod paging;
 mod parallel;
 mod references;
