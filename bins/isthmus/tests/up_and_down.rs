@@ -8,7 +8,6 @@ use std::process::{Command, Stdio};
 
 use installation::{BINARY, Installation, text};
 use isthmus_client::{NewVpc, PrefixManagement};
-use isthmus_runtime::StateLayout;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use isthmus_fabric::{Desired, Owner, diff, name};
-use isthmus_hostplan::{GatewayTunnels, HostPlan, HostReport, TunnelPlan, TunnelReport};
+use isthmus_hostplan::{AgentCounters, GatewayTunnels, HostPlan, HostReport, TunnelPlan, TunnelReport};
 use isthmus_netlink::namespace;
 use isthmus_netlink::visit;
 use isthmus_netlink::watch::{Change, Watcher};
@@ -60,7 +60,7 @@ enum Event {
     Audited(Vec<UnitId>),
     Change(Change),
     Daemon(Option<TunnelReport>),
-    Passed(UnitId, Work, Pass),
+    Passed(UnitId, Work, Pass, Duration),
     Plan(Arc<HostPlan>),
     Swept(bool),
 }
@@ -131,6 +131,7 @@ pub async fn run(config: AgentConfig, shutdown: Shutdown) -> Result<(), AgentErr
         finished: Generation(0),
         daemon_report: None,
         daemon_since: clock::now(),
+        counters: AgentCounters::default(),
         applied: None,
     };
     reconciler.work(inbox, shutdown).await;
@@ -156,6 +157,7 @@ struct Reconciler {
     finished: Generation,
     daemon_report: Option<TunnelReport>,
     daemon_since: Timestamp,
+    counters: AgentCounters,
     // What the tunnel daemon was told of each gateway. None until every VPC of the kept plan was looked at: until then
     // a daemon that outlived an earlier agent goes on with what it has.
     applied: Option<BTreeMap<VpnGatewayId, GatewayTunnels>>,
@@ -231,7 +233,10 @@ impl Reconciler {
                 }
                 self.daemon_report = report;
             }
-            Event::Passed(id, work, pass) => self.finish_pass(id, work, pass),
+            Event::Passed(id, work, pass, took) => {
+                self.count(&pass, took);
+                self.finish_pass(id, work, pass);
+            }
             Event::Plan(plan) => self.take_up(plan),
             Event::Swept(clean) => {
                 self.sweeping = false;
@@ -252,6 +257,13 @@ impl Reconciler {
         self.sweep_due |= first || !removed.is_empty();
         self.removing.add(removed, &plan);
         self.plan = Some(plan);
+    }
+
+    fn count(&mut self, pass: &Pass, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.counters.passes.add(micros);
+        self.counters.failed_passes += u64::from(!pass.is_converged());
+        self.counters.changes += pass.changes as u64;
     }
 
     fn finish_pass(&mut self, id: UnitId, work: Work, pass: Pass) {
@@ -346,10 +358,11 @@ impl Reconciler {
             let (watcher, events) = (Arc::clone(&self.watcher), self.events.clone());
             tokio::spawn(async move {
                 let desired = Arc::clone(&work.desired);
+                let begun = Instant::now();
                 let pass = spawn_blocking(move || pass_over(&desired, &watcher)).await;
                 let pass = pass.unwrap_or_else(|error| all_failed(&work.desired, &panicked(&error)));
                 // Without a receiver the agent is ending.
-                let _ = events.send(Event::Passed(id, work, pass));
+                let _ = events.send(Event::Passed(id, work, pass, begun.elapsed()));
             });
         }
     }
@@ -440,6 +453,7 @@ impl Reconciler {
             daemon: self.daemon_report.as_ref(),
             daemon_since: self.daemon_since,
             generation: self.finished,
+            agent: &self.counters,
         };
         let report = facts.report();
         self.reports.send_if_modified(|current| {

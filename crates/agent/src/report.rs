@@ -2,8 +2,9 @@
 
 use isthmus_fabric::Owner;
 use isthmus_hostplan::{
-    ConnectionPlan, ConnectionReport, Diagnosis, DownReason, GatewayPlan, GatewayReport, HostPlan,
-    HostReport, InstanceReport, ObjectState, PlanStatus, TunnelReport, TunnelState, VpcPlan, VpcReport,
+    AgentCounters, ConnectionPlan, ConnectionReport, Diagnosis, DownReason, GatewayCounters, GatewayPlan,
+    GatewayReport, HostPlan, HostReport, InstanceReport, ObjectState, PlanStatus, TunnelReport, TunnelState,
+    VpcPlan, VpcReport,
 };
 use isthmus_types::{Generation, Timestamp};
 
@@ -20,6 +21,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) daemon_since: Timestamp,
     /// Generation that the last finished round of passes worked on.
     pub(crate) generation: Generation,
+    /// What the agent did.
+    pub(crate) agent: &'a AgentCounters,
 }
 
 impl Facts<'_> {
@@ -33,6 +36,7 @@ impl Facts<'_> {
             instances: Vec::new(),
             gateways: Vec::new(),
             connections: Vec::new(),
+            agent: self.agent.clone(),
         };
         for vpc in self.plan.vpcs.values() {
             if let Some(unit) = self.units.by_id.get(&UnitId::Vpc(vpc.vpc)) {
@@ -72,8 +76,13 @@ impl Facts<'_> {
         }
         for gateway in &vpc.gateways {
             let here = with_router(unit, vpc, Owner::Gateway(gateway.gateway));
+            let in_daemon = self.daemon.and_then(|daemon| {
+                let mut gateways = daemon.gateways.iter();
+                gateways.find(|found| found.gateway == gateway.gateway)
+            });
             report.gateways.push(GatewayReport {
                 gateway: gateway.gateway,
+                counters: in_daemon.map(|found| found.counters.clone()).unwrap_or_default(),
                 state: match here {
                     ObjectState::Present => self.gateway_in_daemon(gateway),
                     other @ (ObjectState::Blocked { .. } | ObjectState::Failed { .. }) => other,
@@ -108,6 +117,7 @@ impl Facts<'_> {
             report.gateways.push(GatewayReport {
                 gateway: *gateway,
                 state: removal(),
+                counters: GatewayCounters::default(),
             });
         }
     }
@@ -182,6 +192,7 @@ impl Facts<'_> {
             packets_in: 0,
             packets_out: 0,
             drops: Vec::new(),
+            totals: Vec::new(),
             diagnosis: Diagnosis::default(),
         }
     }

@@ -222,6 +222,7 @@ fn state_of(plan: &TunnelPlan) -> TunnelReport {
             .map(|gateway| GatewayReport {
                 gateway: gateway.gateway,
                 state: ObjectState::Present,
+                counters: GatewayCounters::default(),
             })
             .collect(),
         connections: Vec::new(),

@@ -2,8 +2,11 @@
 
 use http::{Method, StatusCode};
 use isthmus_ibm::Fault;
-use isthmus_types::VpnConnectionId;
+use isthmus_types::{AccountId, VpnConnectionId};
 use serde_json::Value;
+
+/// Where metrics are read.
+pub(crate) const METRICS_PATH: &str = "/metrics";
 
 /// Root of our own paths.
 pub(crate) const ROOT: &str = "/isthmus";
@@ -15,6 +18,18 @@ pub trait ConnectionFacts: Send + Sync {
 
     /// Every setting as the gateway runs it, without secrets; none if it is not planned.
     fn settings(&self, connection: VpnConnectionId) -> Option<Value>;
+
+    /// Metrics of what belongs to `account`, in the text form that scrapers read; none if there are none yet.
+    fn metrics(&self, account: AccountId) -> Option<Metrics>;
+}
+
+/// Metrics in a form that scrapers read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// Type of the text.
+    pub content_type: &'static str,
+    /// All of them.
+    pub text: String,
 }
 
 /// What one of our own paths is about.

@@ -29,7 +29,7 @@ use zeroize::Zeroizing;
 pub use backend::Backend;
 pub use dialect::{Dialect, Refusal};
 pub use exchange::Exchange;
-pub use facts::ConnectionFacts;
+pub use facts::{ConnectionFacts, Metrics};
 pub use token::{TokenError, TokenKey};
 
 /// What the server needs to know.

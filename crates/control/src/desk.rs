@@ -1,14 +1,15 @@
 //! All that control remembers between two events: what is published, and what was heard last.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use isthmus_hostplan::{HostReport, PlanDelta};
+use isthmus_hostplan::{ConnectionReport, HostReport, PlanDelta};
 use isthmus_model::Snapshot;
-use isthmus_types::{Generation, HostName, Revision, Timestamp, VpcId, VpnConnectionId};
+use isthmus_types::{AccountId, Generation, HostName, Revision, Timestamp, VpcId, VpnConnectionId};
 
 use crate::digest::{Digest, Missing, digest};
 use crate::http::Health;
+use crate::metrics::{self, SeenConnection, SeenGateway, SeenInstallation};
 use crate::observed::ObservedConnection;
 use crate::publication::{Publication, Unfit};
 
@@ -104,16 +105,61 @@ impl Desk {
                 let plan = plans.find(|plan| plan.connection == connection)?;
                 Some((gateway, plan))
             })?;
-        let report = self.report.as_ref().and_then(|report| {
-            let mut reports = report.connections.iter();
-            reports.find(|report| report.connection == connection)
-        });
         Some(ObservedConnection {
             public_address: gateway.public_address.into(),
             plan: plan.clone(),
-            report: report.cloned(),
+            report: self.report_of(connection).cloned(),
             heard_ms_ago: self.heard.map(|heard| now.since(heard)),
         })
+    }
+
+    /// Metrics of what belongs to `account`, and of the installation if its operator asks.
+    pub fn metrics(
+        &self,
+        snapshot: &Snapshot,
+        account: AccountId,
+        is_operator: bool,
+        now: Timestamp,
+    ) -> Option<String> {
+        let reports = self.report.as_ref();
+        let connections: BTreeMap<VpnConnectionId, &ConnectionReport> = reports
+            .into_iter()
+            .flat_map(|report| &report.connections)
+            .map(|report| (report.connection, report))
+            .collect();
+        let mut gateways = Vec::new();
+        for plan in self.publication.vpcs().flat_map(|vpc| &vpc.gateways) {
+            let owner = snapshot.vpn_gateway(plan.gateway).map(|found| found.meta.account);
+            if owner != Some(account) {
+                continue;
+            }
+            gateways.push(SeenGateway {
+                report: reports.and_then(|report| {
+                    let mut found = report.gateways.iter();
+                    found.find(|found| found.gateway == plan.gateway)
+                }),
+                connections: plan
+                    .connections
+                    .iter()
+                    .map(|plan| SeenConnection {
+                        plan,
+                        report: connections.get(&plan.connection).copied(),
+                    })
+                    .collect(),
+                plan,
+            });
+        }
+        let installation = is_operator.then(|| SeenInstallation {
+            health: self.health(now),
+            revision: snapshot.revision().0,
+            agent: reports.map(|report| report.agent.clone()),
+        });
+        metrics::text(&gateways, installation)
+    }
+
+    fn report_of(&self, connection: VpnConnectionId) -> Option<&ConnectionReport> {
+        let mut reports = self.report.as_ref()?.connections.iter();
+        reports.find(|report| report.connection == connection)
     }
 
     /// How things stand.

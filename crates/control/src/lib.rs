@@ -14,11 +14,13 @@
 mod desk;
 mod digest;
 mod http;
+mod metrics;
 mod observed;
 mod publication;
 mod service;
 
 pub use http::Health;
+pub use metrics::CONTENT_TYPE as METRICS_CONTENT_TYPE;
 pub use observed::{Observed, ObservedConnection};
 pub use service::{ControlError, SILENT_AFTER, serve, serve_observed};
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock, Weak};
 
 use isthmus_hostplan::{ConnectionPlan, ConnectionReport};
-use isthmus_types::VpnConnectionId;
+use isthmus_types::{AccountId, VpnConnectionId};
 
 use crate::service::Control;
 
@@ -34,6 +34,12 @@ impl Observed {
     /// A connection; none if it is not planned.
     pub fn connection(&self, connection: VpnConnectionId) -> Option<ObservedConnection> {
         self.0.get()?.upgrade()?.observe(connection)
+    }
+
+    /// Metrics of what belongs to `account`, as Prometheus reads them; for the account that was made first, also those of
+    /// the installation. None before there is a control plane.
+    pub fn metrics(&self, account: AccountId) -> Option<String> {
+        self.0.get()?.upgrade()?.metrics(account)
     }
 
     pub(crate) fn show(&self, control: &Arc<Control>) {

@@ -204,6 +204,16 @@ impl Control {
         self.desk().observe(connection, clock::now())
     }
 
+    pub(crate) fn metrics(&self, account: AccountId) -> Option<String> {
+        let snapshot = self.snapshot();
+        let first = snapshot
+            .accounts()
+            .min_by_key(|found| (found.created_at, found.id))
+            .map(|found| found.id);
+        let is_operator = first == Some(account);
+        self.desk().metrics(&snapshot, account, is_operator, clock::now())
+    }
+
     pub(crate) fn ending(&self) -> impl Future<Output = ()> + Send + 'static {
         self.shutdown.wait()
     }

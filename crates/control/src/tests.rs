@@ -1,3 +1,4 @@
 mod desk;
+mod metrics;
 mod served;
 mod world;

@@ -110,4 +110,21 @@ pub struct ChildSaReport {
     pub rekey_at: Option<Timestamp>,
     /// When it ends if nothing replaces it.
     pub expires_at: Timestamp,
+    /// What passed through it.
+    #[serde(default)]
+    pub traffic: SaTraffic,
+}
+
+/// What passed through a pair of SAs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SaTraffic {
+    /// Bytes of inner packets received.
+    pub bytes_in: u64,
+    /// Bytes of inner packets sent.
+    pub bytes_out: u64,
+    /// Inner packets received.
+    pub packets_in: u64,
+    /// Inner packets sent.
+    pub packets_out: u64,
 }

@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 
 pub use diagnosis::Diagnosis;
 pub use report::{
-    ConnectionReport, DownReason, GatewayReport, HostReport, InstanceReport, ObjectState, PlanStatus,
-    TunnelState, VpcReport,
+    AgentCounters, ConnectionReport, DownReason, GatewayCounters, GatewayReport, HostReport, InstanceReport,
+    ObjectState, PlanStatus, TunnelState, VpcReport,
 };
 pub use tunnel::{
     ConnectionPlan, DpdAction, EstablishMode, GatewayTunnels, IkeIdentity, PeerEndpoint, TunnelPlan,

@@ -22,6 +22,49 @@ pub struct HostReport {
     pub gateways: Vec<GatewayReport>,
     /// Each VPN connection here.
     pub connections: Vec<ConnectionReport>,
+    /// What the agent did since it started.
+    #[serde(default)]
+    pub agent: AgentCounters,
+}
+
+/// What an agent did since it started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AgentCounters {
+    /// How long passes over a part of the plan took.
+    pub passes: PassDurations,
+    /// Passes after which something was not as planned.
+    pub failed_passes: u64,
+    /// Kernel objects that passes made, changed or removed.
+    pub changes: u64,
+}
+
+/// How long passes took, as a histogram.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PassDurations {
+    /// All passes.
+    pub count: u64,
+    /// Microseconds of all passes together.
+    pub micros: u64,
+    /// Passes that took at most [`PASS_BOUNDS`] microseconds and more than the bound before.
+    pub buckets: [u64; PASS_BOUNDS.len()],
+}
+
+/// Upper bounds of the buckets of [`PassDurations`], microseconds.
+pub const PASS_BOUNDS: [u64; 8] = [
+    1_000, 5_000, 20_000, 50_000, 200_000, 1_000_000, 5_000_000, 30_000_000,
+];
+
+impl PassDurations {
+    /// Counts a pass.
+    pub fn add(&mut self, micros: u64) {
+        self.count += 1;
+        self.micros = self.micros.saturating_add(micros);
+        if let Some(bucket) = PASS_BOUNDS.iter().position(|bound| micros <= *bound) {
+            self.buckets[bucket] += 1;
+        }
+    }
 }
 
 /// How a reconcile pass ended.
@@ -84,6 +127,25 @@ pub struct GatewayReport {
     pub gateway: VpnGatewayId,
     /// Present when its TUN device, address and UDP sockets were observed.
     pub state: ObjectState,
+    /// What passed at its public address that belongs to no connection.
+    #[serde(default)]
+    pub counters: GatewayCounters,
+}
+
+/// What passed at a gateway's public address that belongs to no connection, since its daemon started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GatewayCounters {
+    /// First IKE messages that were looked at: from where a peer is expected.
+    pub strangers_admitted: u64,
+    /// IKE messages that were thrown away unseen: of no IKE SA, and from where no peer is expected or too many.
+    pub strangers_refused: u64,
+    /// Handshakes that were answered with a cookie.
+    pub cookies_sent: u64,
+    /// Handshakes of others that have not proved themselves yet, now.
+    pub half_open: u32,
+    /// Packets dropped, by reason; only reasons that occurred.
+    pub drops: Vec<(String, u64)>,
 }
 
 /// A VPN connection on the host.
@@ -109,6 +171,10 @@ pub struct ConnectionReport {
     pub packets_out: u64,
     /// Packets dropped since the daemon started, by reason; only reasons that occurred.
     pub drops: Vec<(String, u64)>,
+    /// What happened since the daemon started, as stable words such as `child_installed`, and how often; only what
+    /// occurred.
+    #[serde(default)]
+    pub totals: Vec<(String, u64)>,
     /// What else is known about it.
     #[serde(default)]
     pub diagnosis: Diagnosis,

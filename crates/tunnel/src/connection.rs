@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use isthmus_crypto::suite::CipherSuite;
 use isthmus_esp::{ConnectionHandle, InboundSa, OutboundSa};
-use isthmus_hostplan::{ConnectionPlan, ConnectionReport, DownReason, TunnelState};
+use isthmus_hostplan::{ConnectionPlan, ConnectionReport, Diagnosis, DownReason, TunnelState, diagnosis};
 use isthmus_ike::{ChildId, ChildSa, ConnectionStatus, EventKind, OutboundUse, Severity};
 use isthmus_runtime::clock;
 use isthmus_types::Timestamp;
@@ -16,9 +16,14 @@ use isthmus_types::Timestamp;
 use crate::convert;
 use crate::diagnosis::{Epoch, LogLimit};
 use crate::path_mtu::PathMtu;
-use crate::plane::{ConnectionSetting, Counters, NewInboundSa, NewOutboundSa, PathReport, Plane, Wrapping};
+use crate::plane::{
+    ConnectionSetting, Counters, NewInboundSa, NewOutboundSa, PathReport, Plane, SaTraffic, Wrapping,
+};
 
 const WRONG_PORT: &str = "ESP would have to leave in UDP from another port than 4500";
+
+/// The total of Child SAs whose place another one took.
+const CHILD_REPLACED: &str = "child_replaced";
 
 /// A connection.
 pub(crate) struct Connection {
@@ -31,6 +36,8 @@ pub(crate) struct Connection {
     // What is wrong with the SAs although IKE is content.
     obstacle: Option<String>,
     authentic_seen: u64,
+    // How often each kind of event occurred.
+    totals: BTreeMap<&'static str, u64>,
     path: PathMtu,
     log_limit: LogLimit,
 }
@@ -40,6 +47,7 @@ struct Child {
     outbound_spi: u32,
     suite: CipherSuite,
     remote: SocketAddr,
+    traffic: Arc<SaTraffic>,
     waiting: Option<Box<NewOutboundSa>>,
 }
 
@@ -63,6 +71,7 @@ impl Connection {
             since: clock::now(),
             obstacle: None,
             authentic_seen: 0,
+            totals: BTreeMap::new(),
             path: PathMtu::new(link_mtu),
             log_limit: LogLimit::default(),
         }
@@ -83,6 +92,7 @@ impl Connection {
         match self.prepare(child) {
             Ok((inbound, outbound)) => {
                 let remote = outbound.remote;
+                let traffic = Arc::clone(&outbound.traffic);
                 if self.obstacle.take().is_some() {
                     self.set_state(TunnelState::Up);
                 }
@@ -99,6 +109,7 @@ impl Connection {
                     outbound_spi: child.outbound.spi,
                     suite: child.suite,
                     remote,
+                    traffic,
                     waiting,
                 };
                 self.children.insert(child.child, entry);
@@ -126,6 +137,7 @@ impl Connection {
     /// Stops sending on a child.
     pub(crate) fn retire(&mut self, plane: &Plane, child: ChildId) {
         if let Some(child) = self.children.get_mut(&child) {
+            *self.totals.entry(CHILD_REPLACED).or_default() += 1;
             child.waiting = None;
             plane.remove_outbound(self.handle, child.inbound_spi);
         }
@@ -263,6 +275,7 @@ impl Connection {
 
     /// Writes what happened to the log, one sentence each, not the same again and again.
     pub(crate) fn log(&mut self, kind: &EventKind, now: Instant) {
+        *self.totals.entry(kind.code()).or_default() += 1;
         let sentence = kind.to_string();
         if !self.log_limit.admits(&sentence, now) {
             return;
@@ -301,10 +314,32 @@ impl Connection {
                 .occurred()
                 .map(|(reason, count)| (reason.word().to_owned(), count))
                 .collect(),
+            totals: self
+                .totals
+                .iter()
+                .map(|(code, count)| ((*code).to_owned(), *count))
+                .collect(),
             diagnosis: status
-                .map(|status| epoch.diagnosis(status, self.plan.version))
+                .map(|status| self.diagnosis(status, epoch))
                 .unwrap_or_default(),
         }
+    }
+
+    fn diagnosis(&self, status: &ConnectionStatus, epoch: &Epoch) -> Diagnosis {
+        let mut diagnosis = epoch.diagnosis(status, self.plan.version);
+        for report in &mut diagnosis.children {
+            let mut children = self.children.values();
+            if let Some(child) = children.find(|child| child.inbound_spi == report.inbound_spi) {
+                let traffic = &child.traffic;
+                report.traffic = diagnosis::SaTraffic {
+                    bytes_in: traffic.bytes_in.load(Ordering::Relaxed),
+                    bytes_out: traffic.bytes_out.load(Ordering::Relaxed),
+                    packets_in: traffic.packets_in.load(Ordering::Relaxed),
+                    packets_out: traffic.packets_out.load(Ordering::Relaxed),
+                };
+            }
+        }
+        diagnosis
     }
 
     fn prepare(&self, child: &ChildSa) -> Result<(NewInboundSa, NewOutboundSa), String> {
@@ -315,6 +350,7 @@ impl Connection {
         let lifetime = convert::lifetime(&self.plan, child);
         let unfit = |error| format!("the keys do not fit the suite {}: {error}", child.suite);
         let selectors = convert::selectors(child);
+        let traffic = Arc::new(SaTraffic::default());
         let inbound = InboundSa::new(
             child.inbound.spi,
             child.suite,
@@ -334,6 +370,7 @@ impl Connection {
                 remote,
                 inner_mtu,
                 counters: Arc::clone(&self.counters),
+                traffic: Arc::clone(&traffic),
             },
             NewOutboundSa {
                 connection: self.handle,
@@ -347,6 +384,7 @@ impl Connection {
                     dont_fragment: self.plan.options.dont_fragment,
                     inner_mtu,
                 },
+                traffic,
             },
         ))
     }

@@ -110,6 +110,7 @@ impl Epoch {
             installed_at: self.time(child.installed_at),
             rekey_at: child.rekey_at.map(|at| self.time(at)),
             expires_at: self.time(child.expire_at),
+            traffic: Default::default(),
         }
     }
 }

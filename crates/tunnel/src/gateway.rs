@@ -5,12 +5,13 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use isthmus_esp::ConnectionHandle;
 use isthmus_hostplan::{
-    ConnectionPlan, ConnectionReport, DownReason, GatewayReport, GatewayTunnels, ObjectState, TunnelState,
-    tunnel::RekeyedSas,
+    ConnectionPlan, ConnectionReport, DownReason, GatewayCounters, GatewayReport, GatewayTunnels,
+    ObjectState, TunnelState, tunnel::RekeyedSas,
 };
 use isthmus_ike::{ChildId, Endpoint, Event, Framing, Transmit};
 use isthmus_runtime::{clock, random};
@@ -272,6 +273,22 @@ impl Gateway {
                 DeviceState::Missing { on, .. } => ObjectState::Blocked { on: on.clone() },
                 DeviceState::Present { .. } => ObjectState::Present,
             },
+            counters: self.counters(),
+        }
+    }
+
+    fn counters(&self) -> GatewayCounters {
+        let counters = self.plane.counters();
+        GatewayCounters {
+            strangers_admitted: counters.strangers_admitted.load(Ordering::Relaxed),
+            strangers_refused: counters.strangers_refused.load(Ordering::Relaxed),
+            cookies_sent: self.endpoint.cookies_sent(),
+            half_open: u32::try_from(self.endpoint.half_open()).unwrap_or(u32::MAX),
+            drops: counters
+                .drops
+                .occurred()
+                .map(|(reason, count)| (reason.word().to_owned(), count))
+                .collect(),
         }
     }
 

@@ -21,7 +21,7 @@ mod worker;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::thread::{self, JoinHandle};
 use std::{fmt, io};
@@ -67,10 +67,35 @@ pub struct Counters {
     pub packets_in: AtomicU64,
     /// Inner packets sent.
     pub packets_out: AtomicU64,
+    /// Of a whole gateway: first IKE messages of strangers that were passed on.
+    pub strangers_admitted: AtomicU64,
+    /// Of a whole gateway: IKE messages of strangers that were thrown away.
+    pub strangers_refused: AtomicU64,
     /// Authentic ESP packets received, also those without an inner packet.
     pub authentic_in: AtomicU64,
     /// Packets dropped.
     pub drops: DropCounters,
+}
+
+/// What passed through one pair of SAs, readable from any thread. The lane that has the SA alone writes its direction.
+#[derive(Debug, Default)]
+pub struct SaTraffic {
+    /// Bytes of inner packets received.
+    pub bytes_in: AtomicU64,
+    /// Bytes of inner packets sent.
+    pub bytes_out: AtomicU64,
+    /// Inner packets received.
+    pub packets_in: AtomicU64,
+    /// Inner packets sent.
+    pub packets_out: AtomicU64,
+}
+
+impl SaTraffic {
+    /// Adds to a counter that no other thread writes, so that nothing needs to be locked for each packet.
+    fn add(counter: &AtomicU64, added: u64) {
+        let sum = counter.load(Ordering::Relaxed).wrapping_add(added);
+        counter.store(sum, Ordering::Relaxed);
+    }
 }
 
 /// What the plane tells its owner.
@@ -211,6 +236,8 @@ pub struct NewOutboundSa {
     pub remote: SocketAddr,
     /// How they are wrapped.
     pub wrapping: Wrapping,
+    /// Where its packets are counted, beside its connection's counters.
+    pub traffic: Arc<SaTraffic>,
 }
 
 /// An inbound SA to accept from now on.
@@ -225,6 +252,8 @@ pub struct NewInboundSa {
     pub inner_mtu: u16,
     /// Where its packets are counted.
     pub counters: Arc<Counters>,
+    /// Where its packets are counted, beside its connection's counters.
+    pub traffic: Arc<SaTraffic>,
 }
 
 impl Plane {

@@ -304,4 +304,11 @@ impl isthmus_api::ConnectionFacts for Known {
     fn settings(&self, connection: isthmus_types::VpnConnectionId) -> Option<serde_json::Value> {
         Some(serde_json::json!({"known": "settings", "connection": connection.to_string()}))
     }
+
+    fn metrics(&self, account: AccountId) -> Option<isthmus_api::Metrics> {
+        Some(isthmus_api::Metrics {
+            content_type: "text/plain; version=0.0.4",
+            text: format!("known {account}\n"),
+        })
+    }
 }

@@ -266,6 +266,7 @@ mod tests {
                 packets_in: 0,
                 packets_out: 0,
                 drops: vec![("replayed".to_owned(), 2)],
+                totals: Vec::new(),
                 diagnosis: Diagnosis {
                     findings: finding.into_iter().collect(),
                     ..Diagnosis::default()

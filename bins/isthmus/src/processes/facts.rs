@@ -1,9 +1,9 @@
 //! What the control plane knows of connections, for the API.
 
-use isthmus_api::ConnectionFacts;
+use isthmus_api::{ConnectionFacts, Metrics};
 use isthmus_control::Observed;
 use isthmus_peerconfig::Peering;
-use isthmus_types::VpnConnectionId;
+use isthmus_types::{AccountId, VpnConnectionId};
 use serde_json::{Value, json};
 
 /// The control plane's view, as the API asks for it.
@@ -16,6 +16,13 @@ impl ConnectionFacts for Facts {
             "report": found.report,
             "heard_ms_ago": found.heard_ms_ago,
         }))
+    }
+
+    fn metrics(&self, account: AccountId) -> Option<Metrics> {
+        Some(Metrics {
+            content_type: isthmus_control::METRICS_CONTENT_TYPE,
+            text: self.0.metrics(account)?,
+        })
     }
 
     fn settings(&self, connection: VpnConnectionId) -> Option<Value> {

@@ -66,6 +66,9 @@ impl Ibm {
     }
 
     async fn carry_out(&self, exchange: &Exchange) -> Result<Response<Vec<u8>>, Fault> {
+        if exchange.path == facts::METRICS_PATH {
+            return self.metrics(exchange);
+        }
         let (subject, method, path) = match Subject::at(&exchange.method, &exchange.path) {
             None => (None, &exchange.method, exchange.path.clone()),
             // The resource is found as the provider's API finds it for reading.
@@ -153,6 +156,34 @@ impl Ibm {
         Ok(response)
     }
 
+    /// Metrics for whoever shows a token, or an API key: scrapers send what they are given and cannot exchange it.
+    fn metrics(&self, exchange: &Exchange) -> Result<Response<Vec<u8>>, Fault> {
+        if exchange.method != Method::GET {
+            return Err(Fault::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "invalid_route",
+                format!("this path knows GET, not {}", exchange.method),
+            ));
+        }
+        let by_token = self.authenticate(&exchange.headers, clock::now());
+        let (account, _) = by_token.or_else(|fault| {
+            bearer(&exchange.headers)
+                .ok()
+                .and_then(|key| self.backend.account_of_api_key(key))
+                .ok_or(fault)
+        })?;
+        let found = self
+            .facts
+            .as_deref()
+            .and_then(|facts| facts.metrics(account))
+            .ok_or_else(facts::unknown)?;
+        let mut response = Response::new(found.text.into_bytes());
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static(found.content_type));
+        Ok(response)
+    }
+
     /// Reads or changes the options of the resource that `resource` reads.
     async fn options(
         &self,
@@ -199,20 +230,13 @@ impl Ibm {
     }
 
     fn authenticate(&self, headers: &HeaderMap, now: Timestamp) -> Result<(AccountId, UserId), Fault> {
-        let Some(given) = headers.get(header::AUTHORIZATION) else {
-            return self
-                .anonymous
-                .ok_or_else(|| Fault::unauthenticated("the header Authorization is missing"));
-        };
-        let token = given
-            .to_str()
-            .ok()
-            .and_then(|text| text.trim().split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, token)| token.trim())
-            .ok_or_else(|| Fault::unauthenticated("the header Authorization must be Bearer and a token"))?;
+        if !headers.contains_key(header::AUTHORIZATION)
+            && let Some(anonymous) = self.anonymous
+        {
+            return Ok(anonymous);
+        }
         self.tokens
-            .verify(token, now)
+            .verify(bearer(headers)?, now)
             .map_err(|error| Fault::unauthenticated(error.to_string()))
     }
 
@@ -230,6 +254,20 @@ impl Ibm {
     }
 }
 
+/// What the header `Authorization` bears.
+fn bearer(headers: &HeaderMap) -> Result<&str, Fault> {
+    let given = headers
+        .get(header::AUTHORIZATION)
+        .ok_or_else(|| Fault::unauthenticated("the header Authorization is missing"))?;
+    given
+        .to_str()
+        .ok()
+        .and_then(|text| text.trim().split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim())
+        .ok_or_else(|| Fault::unauthenticated("the header Authorization must be Bearer and a token"))
+}
+
 fn is_authority(text: &str) -> bool {
     (1..=255).contains(&text.len())
         && text
@@ -239,7 +277,10 @@ fn is_authority(text: &str) -> bool {
 
 impl Dialect for Ibm {
     fn serves(&self, path: &str) -> bool {
-        path == iam::TOKEN_PATH || path.starts_with("/v1/") || path.starts_with("/isthmus/")
+        path == iam::TOKEN_PATH
+            || path == facts::METRICS_PATH
+            || path.starts_with("/v1/")
+            || path.starts_with("/isthmus/")
     }
 
     fn answer(

@@ -260,6 +260,7 @@ impl FakeHost {
                 .map(|gateway| GatewayReport {
                     gateway: gateway.gateway,
                     state: ObjectState::Present,
+                    counters: isthmus_hostplan::GatewayCounters::default(),
                 })
                 .collect(),
             connections: gateways()
@@ -273,6 +274,7 @@ impl FakeHost {
                     connection_report(connection.connection, state)
                 })
                 .collect(),
+            agent: isthmus_hostplan::AgentCounters::default(),
         }
     }
 }
@@ -289,6 +291,7 @@ pub fn connection_report(connection: VpnConnectionId, state: TunnelState) -> Con
         packets_in: 0,
         packets_out: 0,
         drops: Vec::new(),
+        totals: Vec::new(),
         diagnosis: isthmus_hostplan::Diagnosis::default(),
     }
 }

@@ -54,6 +54,8 @@ pub struct Endpoint {
     begun_by_peers: BTreeMap<(IpAddr, IkeSpi), SaId>,
     /// Everything of the connections whose version is 1.
     v1: v1::Machine,
+    /// Handshakes that were answered with a cookie.
+    cookies_sent: u64,
     /// The latest `now`.
     clock: Instant,
 }
@@ -71,6 +73,7 @@ impl Endpoint {
             agenda: Agenda::default(),
             begun_by_peers: BTreeMap::new(),
             v1: v1::Machine::default(),
+            cookies_sent: 0,
             clock: now,
         }
     }
@@ -78,6 +81,16 @@ impl Endpoint {
     /// Whether to tell the keys of every IKE SA that is made from now on by [`Event::IkeKeysAgreed`]. Off at first.
     pub const fn tell_keys(&mut self, wanted: bool) {
         self.host.tells_keys = wanted;
+    }
+
+    /// Handshakes that others began and have not proved themselves in yet.
+    pub fn half_open(&self) -> usize {
+        self.sas.values().filter(|sa| sa.is_half_open()).count()
+    }
+
+    /// Handshakes that were answered with a cookie.
+    pub const fn cookies_sent(&self) -> u64 {
+        self.cookies_sent
     }
 
     /// Tells the date, that certificates are checked at. Without it none is accepted. Tell it again when the clock was

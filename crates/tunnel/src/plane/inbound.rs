@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use isthmus_esp::{DropReason, SpiMap};
 use isthmus_netlink::udp::{RECEIVE_LEN, Received, UdpSocket};
@@ -333,8 +334,14 @@ impl Front {
         }
         let stranger = match self.gate.judge(remote.ip(), message) {
             Verdict::Known => None,
-            Verdict::Stranger(ticket) => Some(ticket),
-            Verdict::Refused => return self.counters.drops.add(DropReason::UnknownSpi, 1),
+            Verdict::Stranger(ticket) => {
+                self.counters.strangers_admitted.fetch_add(1, Ordering::Relaxed);
+                Some(ticket)
+            }
+            Verdict::Refused => {
+                self.counters.strangers_refused.fetch_add(1, Ordering::Relaxed);
+                return self.counters.drops.add(DropReason::UnknownSpi, 1);
+            }
         };
         // A full queue loses the message as a full socket would: it is sent again.
         self.events.try_send(PlaneEvent::Ike {

@@ -12,7 +12,7 @@ use super::device::Device;
 use super::lane::Work;
 use super::outer::is_native;
 use super::runs::Runs;
-use super::{Counters, EventSender, NewInboundSa, PlaneEvent};
+use super::{Counters, EventSender, NewInboundSa, PlaneEvent, SaTraffic};
 
 /// Shortest time between two reports of another peer address on one SA.
 const ADDRESS_PAUSE: Duration = Duration::from_secs(2);
@@ -32,6 +32,7 @@ struct SaContext {
     remote: SocketAddr,
     inner_mtu: u16,
     counters: Arc<Counters>,
+    traffic: Arc<SaTraffic>,
     seen: bool,
     told_exhaustion: bool,
     told_address: Option<Instant>,
@@ -66,6 +67,7 @@ impl Opening {
                     remote: new.remote,
                     inner_mtu: new.inner_mtu,
                     counters: new.counters,
+                    traffic: new.traffic,
                     seen: false,
                     told_exhaustion: false,
                     told_address: None,
@@ -120,6 +122,8 @@ impl Opening {
         mss::clamp(inner, &header, usize::from(context.inner_mtu));
         self.tally.packets += 1;
         self.tally.bytes += header.total_len as u64;
+        SaTraffic::add(&context.traffic.packets_in, 1);
+        SaTraffic::add(&context.traffic.bytes_in, header.total_len as u64);
         let refused = self.runs.take(&header, inner, &device.tun);
         self.count_refused(refused);
     }

@@ -213,6 +213,7 @@ impl Outbound {
             remote: new.remote,
             wrapping: new.wrapping,
             counters: Arc::clone(&state.counters),
+            traffic: new.traffic,
             told: Told::Nothing,
         };
         let lane = self.lanes.place(new.lane, || {

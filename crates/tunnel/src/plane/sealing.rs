@@ -18,7 +18,7 @@ use super::batch::SendBatch;
 use super::device::Device;
 use super::lane::Work;
 use super::outer::{OuterHeader, Wrapping};
-use super::{Counters, EventSender, PlaneEvent};
+use super::{Counters, EventSender, PlaneEvent, SaTraffic};
 
 /// Shortest time between two "too big" messages.
 const TOO_BIG_PAUSE: Duration = Duration::from_millis(5);
@@ -42,6 +42,7 @@ pub(super) struct SealingSa {
     pub(super) remote: SocketAddr,
     pub(super) wrapping: Wrapping,
     pub(super) counters: Arc<Counters>,
+    pub(super) traffic: Arc<SaTraffic>,
     pub(super) told: Told,
 }
 
@@ -221,6 +222,8 @@ impl Sender<'_> {
         let (packets, bytes) = self.passed;
         sa.counters.packets_out.fetch_add(packets, Ordering::Relaxed);
         sa.counters.bytes_out.fetch_add(bytes, Ordering::Relaxed);
+        SaTraffic::add(&sa.traffic.packets_out, packets);
+        SaTraffic::add(&sa.traffic.bytes_out, bytes);
         if sa.sa.nears_exhaustion()
             && sa.told == Told::Nothing
             && events.try_send(PlaneEvent::NearExhaustion { id })

@@ -45,3 +45,24 @@ async fn facts_can_only_be_read_and_only_of_connections() {
         assert_eq!(client.get(&path).await.unwrap().status, 404, "{path}");
     }
 }
+
+#[tokio::test]
+async fn metrics_are_for_whoever_shows_a_token_or_an_api_key_and_of_that_account() {
+    let server = Server::start().await.unwrap();
+    let client = server.client().await.unwrap();
+    let stranger = server.add_account("stranger").await.unwrap();
+    let mut scraper = isthmus_api_suite::Client::new(server.address);
+    assert_eq!(scraper.get("/metrics").await.unwrap().status, 401);
+    let answer = client.get("/metrics").await.unwrap();
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("content-type"), "text/plain; version=0.0.4");
+    assert_eq!(answer.text, format!("known {}\n", server.account.id));
+    // A scraper cannot exchange its key.
+    scraper.token = Some(stranger.api_key.reveal().to_owned());
+    let answer = scraper.get("/metrics").await.unwrap();
+    assert_eq!(answer.text, format!("known {}\n", stranger.id));
+    assert_eq!(scraper.get("/v1/vpcs").await.unwrap().status, 401);
+    scraper.token = Some("guessed".to_owned());
+    assert_eq!(scraper.get("/metrics").await.unwrap().status, 401);
+    assert_eq!(client.delete("/metrics").await.unwrap().status, 405);
+}

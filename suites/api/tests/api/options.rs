@@ -78,7 +78,7 @@ async fn options_are_changed_by_merge_patch_and_shown_without_the_private_key() 
             .contains("CN=left")
     );
     let read = client.get(&lab.options).await.unwrap();
-    assert_eq!((read.json, read.header("etag")), (after.json.clone(), "W/\"2\""));
+    assert_eq!((&read.json, read.header("etag")), (&after.json, "W/\"2\""));
 
     // Null is the default; what is missing stays.
     let patch = json!({"replay_window": null});
