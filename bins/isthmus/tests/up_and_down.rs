@@ -1,9 +1,9 @@
 //! `isthmus up` and `isthmus down` on this machine, with every process killed in turn. Needs root.
-#![expect(clippy::unwrap_used, reason = "a test that unwraps in vain has failed")]
 
 mod installation;
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use installation::{BINARY, Installation, text};
@@ -141,4 +141,47 @@ fn what_cannot_work_is_said_in_one_line() {
     assert!(lab.namespaces().is_empty());
     let up = lab.command(&["up", "--realm", "Not-A-Realm"]).output().unwrap();
     assert!(text(&up.stderr).contains("Not-A-Realm"));
+}
+
+#[test]
+fn down_takes_the_realm_from_the_state_directory_and_touches_no_other() {
+    let mut lab = Installation::new("rd");
+    let elsewhere = lab.directory.path().join("elsewhere");
+    let down = |directory: &Path, more: &[&str]| {
+        Command::new(BINARY)
+            .args(["down", "--state-dir", directory.to_str().unwrap()])
+            .args(more)
+            .env_remove("ISTHMUS_CONFIG")
+            .output()
+            .unwrap()
+    };
+    lab.up();
+    lab.eventually("the private internet", || {
+        (!lab.namespaces().is_empty()).then_some(())
+    });
+    // A directory that was never up has nothing to take down, and no realm is guessed.
+    let idle = down(&elsewhere, &[]);
+    assert!(idle.status.success() && text(&idle.stdout).contains("nothing is up in"));
+    // Nor is a realm taken from the directory that has it up, nor the wrong one from this one.
+    for (directory, realm, words) in [
+        (
+            elsewhere.as_path(),
+            lab.realm.as_str(),
+            "is up with the state directory",
+        ),
+        (lab.layout.root(), "another", "holds the realm"),
+    ] {
+        let refused = down(directory, &["--realm", realm]);
+        assert!(!refused.status.success());
+        assert!(text(&refused.stderr).contains(words), "{}", text(&refused.stderr));
+    }
+    assert_eq!(lab.vpcs(), Vec::<String>::new());
+    assert!(!lab.namespaces().is_empty());
+
+    let ended = lab.run(&["down"]);
+    assert!(text(&ended.stdout).contains(&format!("realm {} is down", lab.realm)));
+    assert!(lab.wait_for_end(), "{}", lab.output());
+    lab.assert_nothing_left();
+    let again = lab.run(&["down"]);
+    assert!(again.status.success() && text(&again.stdout).contains("nothing is up in"));
 }

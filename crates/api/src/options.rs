@@ -43,12 +43,12 @@ pub(crate) fn show(view: &ConnectionOptionsView) -> Value {
 
 /// The answer that shows options; none for any other outcome.
 pub(crate) fn answer(outcome: &Outcome) -> Option<Response<Vec<u8>>> {
-    let (shown, version) = match outcome {
-        Outcome::ConnectionOptions(view) => (show(view), view.version),
-        Outcome::GatewayOptions(GatewayOptionsView { key_log, version }) => {
-            (json!({ "key_log": key_log }), *version)
-        }
-        _ => return None,
+    let (shown, version) = if let Outcome::ConnectionOptions(view) = outcome {
+        (show(view), view.version)
+    } else if let Outcome::GatewayOptions(GatewayOptionsView { key_log, version }) = outcome {
+        (json!({ "key_log": key_log }), *version)
+    } else {
+        return None;
     };
     let mut response = Response::new(shown.to_string().into_bytes());
     let headers = response.headers_mut();
@@ -130,9 +130,10 @@ const PEM: &str = "a text in PEM";
 
 fn certificate(member: Member<'_>) -> Result<Option<CertificateChange>, Fault> {
     let Value::Object(members) = member.value else {
-        return match member.value {
-            Value::Null => Ok(None),
-            _ => Err(member.refuse("an object or null")),
+        return if member.value.is_null() {
+            Ok(None)
+        } else {
+            Err(member.refuse("an object or null"))
         };
     };
     let mut change = CertificateChange::default();

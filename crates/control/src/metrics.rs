@@ -299,57 +299,67 @@ impl Page {
             revision,
             agent,
         } = installation;
-        let one = |value: f64| [(Labels::new(), value)];
         #[expect(
             clippy::cast_precision_loss,
             reason = "counts of operations stay far below 2^53"
         )]
         let number = |value: u64| value as f64;
-        self.gauge(
+        self.single(
             "store_revision",
             "Revision of the newest committed state",
-            one(number(revision)),
+            number(revision),
         );
-        self.gauge(
+        self.single(
             "plan_generation",
             "Generation of the newest plan",
-            one(number(health.generation.0)),
+            number(health.generation.0),
         );
         if let Some(generation) = health.host_generation {
-            self.gauge(
+            self.single(
                 "agent_generation",
                 "Generation of the plan that the agent worked on last",
-                one(number(generation.0)),
+                number(generation.0),
             );
         }
         if let Some(silence) = health.heard_ms_ago {
-            self.gauge(
+            self.single(
                 "agent_silence_seconds",
                 "Time since the agent was heard last",
-                one(seconds(silence)),
+                seconds(silence),
             );
         }
         if let Some(status) = health.status {
             let converged = status == isthmus_hostplan::PlanStatus::Converged;
-            self.gauge(
+            self.single(
                 "agent_converged",
                 "Whether everything was observed as planned",
-                one(flag(converged)),
+                flag(converged),
             );
         }
         let Some(agent) = agent else { return };
-        let count = |value: u64| [(Labels::new(), value)];
-        self.counter(
+        self.single_counter(
             "agent_failed_passes",
             "Passes after which something was not as planned",
-            count(agent.failed_passes),
+            agent.failed_passes,
         );
-        self.counter(
+        self.single_counter(
             "agent_changes",
             "Kernel objects that passes made, changed or removed",
-            count(agent.changes),
+            agent.changes,
         );
         self.0.register_collector(Box::new(PassHistogram(agent.passes)));
+    }
+
+    fn single(&mut self, name: &str, help: &str, value: f64) {
+        let gauge = Gauge::<f64, AtomicU64>::default();
+        gauge.set(value);
+        self.0.register(name, help, gauge);
+    }
+
+    fn single_counter(&mut self, name: &str, help: &str, value: u64) {
+        let counter: Counter = Counter::default();
+        counter.inc_by(value);
+        self.0.register(name, help, counter);
     }
 
     fn gauge(&mut self, name: &str, help: &str, values: impl IntoIterator<Item = (Labels, f64)>) {

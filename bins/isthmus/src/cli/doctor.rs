@@ -106,6 +106,15 @@ fn render(text: &mut String, knowledge: &Knowledge, now: Timestamp) {
     }
     for child in &diagnosis.children {
         layer(text, "child SA", &child_words(child, now));
+        let traffic = &child.traffic;
+        layer(
+            text,
+            "",
+            &format!(
+                "{} packets in ({} bytes), {} out ({} bytes)",
+                traffic.packets_in, traffic.bytes_in, traffic.packets_out, traffic.bytes_out
+            ),
+        );
     }
     layer(
         text,

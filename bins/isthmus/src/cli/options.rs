@@ -36,7 +36,8 @@ impl GlobalOptions {
 
     /// The state directory.
     pub fn layout(&self) -> StateLayout {
-        StateLayout::new(&self.state_dir)
+        // Others compare it with theirs, whatever their working directory.
+        StateLayout::new(std::path::absolute(&self.state_dir).unwrap_or_else(|_| self.state_dir.clone()))
     }
 }
 

@@ -13,6 +13,8 @@ use crate::cli::GlobalOptions;
 /// Makes the kernel have what is planned until interrupted. Everything in the kernel, and the tunnels, stay then.
 pub fn run(options: &GlobalOptions, service: ServiceOptions) -> anyhow::Result<ExitCode> {
     let (layout, config, _pid_file) = begin(options, &service, "agent")?;
+    // Whoever takes it down must know what to look for.
+    super::keep_realm(&layout, &config.realm)?;
     let daemon = tunnel_daemon(&layout, &config)?;
     let agent = AgentConfig::new(config.host, config.realm, &layout, daemon);
     event_loop()?.block_on(async {

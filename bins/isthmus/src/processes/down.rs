@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use isthmus_runtime::supervise::{GRACE, stop};
-use isthmus_runtime::{Config, Overrides, StateLayout};
+use isthmus_runtime::{PidFile, StateLayout};
+use isthmus_types::Realm;
 
 use super::words::say;
 use super::{DownOptions, teardown};
@@ -24,24 +25,70 @@ pub fn run(options: &GlobalOptions, down: DownOptions) -> anyhow::Result<ExitCod
         "isthmus down removes namespaces, links and firewall rules: run it as root"
     );
     let layout = options.layout();
-    let realm = match (down.realm, layout.recorded_realm()?) {
-        (Some(realm), _) | (None, Some(realm)) => realm,
-        (None, None) => Config::load(None, &layout.config(), Overrides::default())?.realm,
-    };
-    super::event_loop()?.block_on(async {
-        stop(&layout.pid_file("up"), UP_GRACE).await?;
-        for process in ["server", "agent"] {
-            stop(&layout.pid_file(process), GRACE)
-                .await
-                .with_context(|| format!("isthmus {process} cannot be stopped"))?;
-        }
-        teardown::remove_all(&layout, &realm).await
-    })?;
+    let realm = realm_of(&layout, down.realm)?;
+    if let Some(realm) = &realm {
+        refuse_others(&layout, realm)?;
+        super::event_loop()?.block_on(async {
+            stop(&layout.pid_file("up"), UP_GRACE).await?;
+            for process in ["server", "agent"] {
+                stop(&layout.pid_file(process), GRACE)
+                    .await
+                    .with_context(|| format!("isthmus {process} cannot be stopped"))?;
+            }
+            teardown::remove_all(&layout, realm).await
+        })?;
+    }
     if down.purge {
         purge(&layout).with_context(|| format!("{} cannot be emptied", layout.root().display()))?;
     }
-    say(&format!("realm {realm} is down"));
+    say(&match realm {
+        Some(realm) => format!("realm {realm} is down"),
+        None => format!(
+            "nothing is up in {}; if the state directory of a realm is lost, name the realm with --realm",
+            layout.root().display()
+        ),
+    });
     Ok(ExitCode::SUCCESS)
+}
+
+/// The realm to take down: that of the state directory. None if the directory tells of none and none is wanted; a realm
+/// is not guessed, for another installation may have it.
+fn realm_of(layout: &StateLayout, wanted: Option<Realm>) -> anyhow::Result<Option<Realm>> {
+    // Processes that were started one by one note their realm beside their id.
+    let noted = || {
+        ["up", "agent", "server"]
+            .into_iter()
+            .filter_map(|process| PidFile::last_note(&layout.pid_file(process)))
+            .find_map(|note| Realm::new(note).ok())
+    };
+    let own = layout.recorded_realm()?.or_else(noted);
+    if let (Some(own), Some(wanted)) = (&own, &wanted) {
+        anyhow::ensure!(
+            own == wanted,
+            "{} holds the realm {own}, not {wanted}: leave out --realm, or name the state directory of {wanted} with \
+             --state-dir",
+            layout.root().display()
+        );
+    }
+    Ok(own.or(wanted))
+}
+
+/// Refuses to take down what another state directory has up.
+fn refuse_others(layout: &StateLayout, realm: &Realm) -> anyhow::Result<()> {
+    let claim = StateLayout::realm_claim(realm);
+    let Some(other) = PidFile::last_note(&claim).filter(|note| !note.is_empty()) else {
+        return Ok(());
+    };
+    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if real(Path::new(&other)) == real(layout.root()) {
+        return Ok(());
+    }
+    let agent = StateLayout::new(PathBuf::from(&other)).pid_file("agent");
+    anyhow::ensure!(
+        PidFile::holder(&claim)?.is_none() && PidFile::holder(&agent)?.is_none(),
+        "the realm {realm} is up with the state directory {other}: run isthmus --state-dir {other} down"
+    );
+    Ok(())
 }
 
 /// Deletes what the installation wrote, and the directory if nothing else is in it.

@@ -43,7 +43,7 @@ pub struct ServiceOptions {
 /// Options of `isthmus down`.
 #[derive(Clone, Debug, Args)]
 pub struct DownOptions {
-    /// Mark of the installation, if its state directory is lost.
+    /// Mark of the installation, if its state directory is lost; else the directory tells.
     #[arg(long, value_name = "NAME")]
     pub realm: Option<Realm>,
     /// Also delete the database, keys, credentials and logs.
@@ -109,6 +109,17 @@ fn begin(
     let pid_file = take(&layout, name, config.realm.as_str())?;
     logging::start(&config.log)?;
     Ok((layout, config, pid_file))
+}
+
+/// Records the realm of the state directory, or refuses another one than it holds.
+fn keep_realm(layout: &StateLayout, realm: &Realm) -> anyhow::Result<()> {
+    if let Some(other) = layout.recorded_realm()?.filter(|other| other != realm) {
+        anyhow::bail!(
+            "{} holds the realm {other}, not {realm}: run isthmus down first, or leave the realm as it is",
+            layout.root().display()
+        );
+    }
+    Ok(layout.record_realm(realm)?)
 }
 
 /// Takes the pid file of process `name`.

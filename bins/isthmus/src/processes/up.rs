@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use isthmus_runtime::supervise::{AtShutdown, running, supervise};
 use isthmus_runtime::{
     ChildSpec, Config, PidFile, PidFileError, Shutdown, StateLayout, SupervisionEvent, logging,
@@ -34,14 +34,7 @@ pub fn run(options: &GlobalOptions, service: ServiceOptions) -> anyhow::Result<E
     layout.prepare()?;
     let _claim = claim(&layout, &config.realm)?;
     let _pid_file = take(&layout, "up", config.realm.as_str())?;
-    if let Some(other) = layout.recorded_realm()?.filter(|other| *other != config.realm) {
-        bail!(
-            "{} holds the realm {other}, not {}: run isthmus down first, or leave the realm as it is",
-            layout.root().display(),
-            config.realm
-        );
-    }
-    layout.record_realm(&config.realm)?;
+    super::keep_realm(&layout, &config.realm)?;
     logging::start(&config.log)?;
     super::event_loop()?.block_on(keep_up(layout, config, service))?;
     Ok(ExitCode::SUCCESS)

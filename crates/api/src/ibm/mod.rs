@@ -193,33 +193,28 @@ impl Ibm {
     ) -> Result<Result<Outcome, OpError>, Fault> {
         let change = exchange.method == Method::PATCH;
         let if_match = isthmus_ibm::if_match(&exchange.headers);
-        let operation = match resource {
-            Query::VpnConnection { gateway, connection } => {
-                if !change {
-                    let query = Query::ConnectionOptions {
-                        gateway: *gateway,
-                        connection: *connection,
-                    };
-                    return Ok(self.backend.query(&caller, &query));
-                }
-                Operation::UpdateConnectionOptions(UpdateConnectionOptions {
-                    gateway: *gateway,
-                    connection: *connection,
-                    change: options::connection_change(&exchange.body)?,
-                    if_match,
-                })
+        let operation = if let Query::VpnConnection { gateway, connection } = *resource {
+            if !change {
+                let query = Query::ConnectionOptions { gateway, connection };
+                return Ok(self.backend.query(&caller, &query));
             }
-            Query::VpnGateway(gateway) => {
-                if !change {
-                    return Ok(self.backend.query(&caller, &Query::GatewayOptions(*gateway)));
-                }
-                Operation::UpdateGatewayOptions(UpdateGatewayOptions {
-                    gateway: *gateway,
-                    key_log: options::gateway_change(&exchange.body)?,
-                    if_match,
-                })
+            Operation::UpdateConnectionOptions(UpdateConnectionOptions {
+                gateway,
+                connection,
+                change: options::connection_change(&exchange.body)?,
+                if_match,
+            })
+        } else if let Query::VpnGateway(gateway) = *resource {
+            if !change {
+                return Ok(self.backend.query(&caller, &Query::GatewayOptions(gateway)));
             }
-            _ => return Err(facts::unknown()),
+            Operation::UpdateGatewayOptions(UpdateGatewayOptions {
+                gateway,
+                key_log: options::gateway_change(&exchange.body)?,
+                if_match,
+            })
+        } else {
+            return Err(facts::unknown());
         };
         let request = Request {
             caller,
