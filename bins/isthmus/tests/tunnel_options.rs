@@ -158,6 +158,14 @@ fn both_ends_are_switched_to_certificates_ml_kem_and_childless_initiation() {
     }
     lab.pings();
 
+    for name in &names {
+        lab.report(name, "packets on a Child SA", |report| {
+            let traffic = &report["diagnosis"]["children"][0]["traffic"];
+            let counted = |of: &str| traffic[of].as_u64().unwrap_or_default();
+            counted("packets_in") > 0 && counted("bytes_out") >= counted("packets_out") * 28
+        });
+    }
+
     // One end with a certificate of another authority: it comes down, and the doctor says why.
     let stranger = Authority::root("Stranger", KeyChoice::P256);
     fs::write(directory.join("stranger.pem"), stranger.pem()).unwrap();

@@ -99,6 +99,7 @@ impl End {
             remote: self.remote,
             inner_mtu: MTU,
             counters,
+            traffic: Arc::default(),
         });
         Ok(())
     }
@@ -116,6 +117,7 @@ impl End {
                 dont_fragment: DontFragment::Set,
                 inner_mtu: MTU,
             },
+            traffic: Arc::default(),
         });
         Ok(())
     }
@@ -283,6 +285,7 @@ fn lanes_have_threads_of_their_own_that_end_with_their_plane() -> Result<()> {
             remote: SocketAddr::new(IpAddr::from(Ipv4Addr::LOCALHOST), NAT_PORT),
             inner_mtu: MTU,
             counters: Arc::new(Counters::default()),
+            traffic: Arc::default(),
         });
     }
     eventually("the lane's thread to run", || {
