@@ -18,6 +18,7 @@ pub(crate) struct CookieJar {
     previous: Zeroizing<[u8; 32]>,
     version: u8,
     rotate_at: Instant,
+    made: u64,
 }
 
 /// What a cookie is bound to.
@@ -34,11 +35,18 @@ impl CookieJar {
             previous: secret(rng),
             version: 0,
             rotate_at: now + ROTATION,
+            made: 0,
         }
+    }
+
+    /// Cookies that were made.
+    pub(crate) const fn made(&self) -> u64 {
+        self.made
     }
 
     pub(crate) fn make(&mut self, claim: &CookieClaim<'_>, rng: &mut ChaCha20Rng, now: Instant) -> Vec<u8> {
         self.rotate(rng, now);
+        self.made += 1;
         let mut cookie = vec![self.version];
         cookie.extend_from_slice(&mac(&self.current, claim));
         cookie

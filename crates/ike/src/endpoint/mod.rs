@@ -54,8 +54,6 @@ pub struct Endpoint {
     begun_by_peers: BTreeMap<(IpAddr, IkeSpi), SaId>,
     /// Everything of the connections whose version is 1.
     v1: v1::Machine,
-    /// Handshakes that were answered with a cookie.
-    cookies_sent: u64,
     /// The latest `now`.
     clock: Instant,
 }
@@ -73,7 +71,6 @@ impl Endpoint {
             agenda: Agenda::default(),
             begun_by_peers: BTreeMap::new(),
             v1: v1::Machine::default(),
-            cookies_sent: 0,
             clock: now,
         }
     }
@@ -90,7 +87,7 @@ impl Endpoint {
 
     /// Handshakes that were answered with a cookie.
     pub const fn cookies_sent(&self) -> u64 {
-        self.cookies_sent
+        self.cookies.made()
     }
 
     /// Tells the date, that certificates are checked at. Without it none is accepted. Tell it again when the clock was

@@ -288,7 +288,6 @@ impl Endpoint {
         {
             return true;
         }
-        self.cookies_sent += 1;
         let cookie = self.cookies.make(&claim, rng, now);
         let notify = NotifyPayload::new(NotifyType::COOKIE, cookie);
         ike_sa_init::refuse(&mut self.host, datagram, notify);
