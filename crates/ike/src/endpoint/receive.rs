@@ -71,7 +71,9 @@ impl Endpoint {
         let is_init = header.exchange == ExchangeType::IKE_SA_INIT;
         let known = header.initiator_spi == spis.initiator
             && (header.responder_spi == spis.responder || (is_init && sa.remote_spi == IkeSpi::ZERO));
-        if !known {
+        // Nothing proves yet who it is from, so it counts only from where the request went.
+        let from_elsewhere = is_init && datagram.remote.ip() != sa.path.remote.ip();
+        if !known || from_elsewhere {
             return;
         }
         match &sa.state {

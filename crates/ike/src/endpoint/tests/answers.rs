@@ -1,4 +1,4 @@
-//! Findings that an answer disproves.
+//! Which answers count, and findings that one disproves.
 
 use super::*;
 use crate::finding::FindingKind;
@@ -50,4 +50,20 @@ fn an_answer_on_an_ike_sa_without_children_is_an_answer() {
     ends.pass(Duration::from_secs(60));
     assert_eq!(down(&ends.left).0, DownReason::SelectorMismatch);
     assert!(!misses_answer(&ends.left));
+}
+
+#[test]
+fn an_answer_to_the_first_message_counts_only_from_where_that_went() {
+    let mut ends = Ends::new();
+    ends.right.upsert_connection(config(RIGHT), ends.now);
+    ends.left.upsert_connection(config(LEFT), ends.now);
+    let first = ends.left.poll_transmit().expect("a first message");
+    ends.deliver_right(&first);
+    let answer = ends.right.poll_transmit().expect("an answer");
+    let elsewhere = SocketAddr::new(IpAddr::from([198, 51, 100, 9]), answer.local_port);
+    ends.left
+        .handle_datagram(IKE_PORT, elsewhere, &answer.payload, ends.now);
+    assert!(ends.left.poll_transmit().is_none());
+    ends.deliver_left(&answer);
+    assert!(ends.left.poll_transmit().is_some());
 }
