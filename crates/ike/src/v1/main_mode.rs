@@ -36,21 +36,24 @@ pub(super) const VENDOR_NAT_T: [u8; 16] = [
 pub(super) const VENDOR_DPD: [u8; 16] = [
     0xaf, 0xca, 0xd7, 0x13, 0x68, 0xa1, 0xf1, 0xc9, 0x6b, 0x86, 0x96, 0xfc, 0x77, 0x57, 0x01, 0x00,
 ];
+/// Of Child SAs that both ends make at once the one with the higher nonce stays. The first half of the SHA-256 of "Isthmus
+/// IKEv1: of two that cross the higher nonce stays".
+pub(super) const VENDOR_NONCE_RULE: [u8; 16] = [
+    0xf7, 0x96, 0x90, 0xc9, 0x3f, 0xfe, 0x31, 0x3e, 0x04, 0xb4, 0x42, 0xfd, 0xe3, 0xc3, 0xfd, 0x8e,
+];
 /// How long a handshake that a peer began may take.
 pub(super) const HALF_OPEN: Duration = Duration::from_secs(30);
 
 /// What we can do.
-pub(super) fn vendor_ids() -> [Payload; 2] {
-    [
-        Payload::VendorId(VENDOR_NAT_T.to_vec()),
-        Payload::VendorId(VENDOR_DPD.to_vec()),
-    ]
+pub(super) fn vendor_ids() -> [Payload; 3] {
+    [VENDOR_NAT_T, VENDOR_DPD, VENDOR_NONCE_RULE].map(|id| Payload::VendorId(id.to_vec()))
 }
 
 impl Features {
     pub(super) fn learn(&mut self, vendor_ids: &[Vec<u8>]) {
         self.nat_traversal |= vendor_ids.iter().any(|id| *id == VENDOR_NAT_T);
         self.dead_peer_detection |= vendor_ids.iter().any(|id| *id == VENDOR_DPD);
+        self.nonce_rule |= vendor_ids.iter().any(|id| *id == VENDOR_NONCE_RULE);
     }
 }
 

@@ -294,6 +294,9 @@ impl Machine {
         let now = scope.now;
         sa.request = None;
         let path = sa.path;
+        if let Some(connection) = sa.connection {
+            self.tunnels.entry(connection).or_default().nonce_rule = sa.features.nonce_rule;
+        }
         let mut context = scope.context(sa.connection);
         evidence::on_established(&mut context, &path, &handshake.suite, sa.role);
         let Some(connection) = context.connection else {

@@ -51,7 +51,7 @@ impl Machine {
     }
 
     /// The peer has the child too: it sends from now on, and the others of the pair go in time. Those that it replaces go;
-    /// of two that were made at once the one with the higher nonce stays, which both ends see alike.
+    /// of two that were made at once one stays, see [`Child::outlives`].
     pub(super) fn make_ready(
         &mut self,
         scope: &mut Scope<'_>,
@@ -74,7 +74,7 @@ impl Machine {
         };
         child.ready = true;
         let pair = child.pair.clone();
-        let (begun_by, nonce_min) = (child.begun_by, child.nonce_min.clone());
+        let begun_by = child.begun_by;
         let replaces = std::mem::take(&mut child.replaces);
         if child.waits {
             connection.add_ready(id, &pair.traffic());
@@ -83,24 +83,25 @@ impl Machine {
                 child: id,
             });
         }
-        let mut own_end = None;
+        let nonce_rule = tunnel.nonce_rule;
+        let Some(mut child) = tunnel.take(id) else {
+            return;
+        };
         for other in &mut tunnel.children {
-            if other.id == id || other.pair != pair || other.superseded_at.is_some() {
+            if other.pair != pair || other.superseded_at.is_some() {
                 continue;
             }
             if replaces.contains(&other.id) {
                 other.superseded_at = Some(now + grace(begun_by));
             } else if !other.ready {
                 continue;
-            } else if other.nonce_min < nonce_min {
+            } else if child.outlives(other, nonce_rule) {
                 other.superseded_at = Some(now + grace(other.begun_by));
             } else {
-                own_end = Some(now + grace(begun_by));
+                child.superseded_at = Some(now + grace(begun_by));
             }
         }
-        if let Some(child) = tunnel.child_mut(id) {
-            child.superseded_at = own_end;
-        }
+        tunnel.children.push(child);
         match begun_by {
             Role::Initiator => connection.child_pause.reset(),
             // It may ask for more.

@@ -60,6 +60,8 @@ pub(super) struct Sa {
 pub(super) struct Features {
     pub(super) nat_traversal: bool,
     pub(super) dead_peer_detection: bool,
+    /// It decides by the nonces which of two Child SAs made at once stays.
+    pub(super) nonce_rule: bool,
 }
 
 pub(super) enum State {

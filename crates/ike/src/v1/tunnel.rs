@@ -51,6 +51,8 @@ pub(super) struct Child {
 #[derive(Default)]
 pub(super) struct Tunnel {
     pub(super) children: Vec<Child>,
+    /// The peer decides as we do which of two Child SAs that were made at once stays.
+    pub(super) nonce_rule: bool,
     /// Which group of the configuration the next quick mode uses: the next one after a refusal.
     pub(super) group_turn: usize,
     /// Which pair comes first when Child SAs are missing: another one after a refusal.
@@ -103,6 +105,18 @@ impl Child {
         self.ready && self.superseded_at.is_none()
     }
 
+    /// Whether it stays rather than `other`, which was made at the same time for the same pair. If both ends know the rule it is the
+    /// one with the higher nonce. Any other peer is taken for one that counts whatever it reads last for the newest, and so
+    /// for the one that replaces what is there: that is ours, as its own was there when it read our last message.
+    pub(super) fn outlives(&self, other: &Self, nonce_rule: bool) -> bool {
+        let is_ours = |child: &Self| child.begun_by == Role::Initiator;
+        if nonce_rule {
+            self.nonce_min > other.nonce_min
+        } else {
+            (is_ours(self), self.id) > (is_ours(other), other.id)
+        }
+    }
+
     pub(super) fn next_timeout(&self) -> Instant {
         let rekey = self
             .rekey_at
@@ -143,5 +157,60 @@ impl Tunnel {
             .map(Child::next_timeout)
             .chain(farewells)
             .min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use isthmus_crypto::suite::CipherSuite;
+    use isthmus_types::Encryption;
+
+    use super::*;
+    use crate::algorithm::SequenceNumbers;
+
+    fn child(id: u64, begun_by: Role, nonce: u8) -> Child {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a test needs some instant to start from"
+        )]
+        let now = Instant::now();
+        let range = Selector::of("10.0.0.0/8".parse().expect("a range"));
+        Child {
+            id: ChildId(id),
+            pair: Pair {
+                local: range.clone(),
+                remote: range,
+            },
+            suite: EspSuite {
+                cipher: CipherSuite::new(Encryption::Aes128Gcm16, None).expect("a suite"),
+                pfs: None,
+                sequence_numbers: SequenceNumbers::Short,
+                additional: crate::algorithm::AdditionalKeyExchanges::default(),
+            },
+            inbound_spi: 256,
+            outbound_spi: 256,
+            begun_by,
+            nonce_min: vec![nonce],
+            ready: true,
+            waits: false,
+            replaces: Vec::new(),
+            installed_at: now,
+            rekey_at: None,
+            expire_at: now,
+            outdated: false,
+            superseded_at: None,
+            leaves: false,
+            hangs: false,
+            made_under: SaId(0),
+        }
+    }
+
+    #[test]
+    fn of_two_that_cross_the_nonce_decides_where_both_know_that_and_ours_stays_elsewhere() {
+        let (ours, theirs) = (child(1, Role::Initiator, 1), child(2, Role::Responder, 2));
+        assert!(theirs.outlives(&ours, true) && !ours.outlives(&theirs, true));
+        assert!(ours.outlives(&theirs, false) && !theirs.outlives(&ours, false));
+        let newer = child(3, Role::Responder, 0);
+        assert!(newer.outlives(&theirs, false));
     }
 }
