@@ -313,7 +313,9 @@ impl Machine {
             if child.expire_at <= now {
                 over.push(child.id);
             } else if is_due(child.superseded_at, now) {
-                superseded.push((child.id, child.pair.clone(), child.leaves));
+                // One that never came into use will not.
+                let is_over = child.leaves || !child.ready;
+                superseded.push((child.id, child.pair.clone(), is_over));
             } else if is_due(child.rekey_at, now) {
                 child.outdated = true;
             }
@@ -331,8 +333,8 @@ impl Machine {
         for id in over {
             self.delete(scope, connection, id, Duration::ZERO);
         }
-        for (id, pair, leaves) in superseded {
-            if leaves {
+        for (id, pair, is_over) in superseded {
+            if is_over {
                 self.delete(scope, connection, id, GRACE);
             } else if self.in_use(Some(connection), &pair).is_empty() {
                 self.keep_newest(connection, &pair);
