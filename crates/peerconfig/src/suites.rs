@@ -143,7 +143,7 @@ pub(crate) fn ike_suites(proposals: &[IkeProposal]) -> Told<IkeSuite> {
     few(suites, |suite| {
         let hash = suite
             .integrity
-            .is_none_or(|integrity| same_hash(integrity, suite.prf));
+            .is_none_or(|integrity| integrity.prf() == suite.prf);
         let prf = matches!(suite.prf, Prf::HmacSha2_256 | Prf::HmacSha2_512);
         let group = matches!(suite.dh, DhGroup::Ecp256 | DhGroup::Modp2048);
         is_common(suite.encryption, suite.integrity) && hash && prf && group
@@ -249,74 +249,6 @@ impl std::fmt::Display for EspSuite {
         }
         self.additional
             .map_or(Ok(()), |additional| write!(f, "-{additional}"))
-    }
-}
-
-/// Number of a group as IANA has it.
-pub(crate) const fn group_number(group: DhGroup) -> u16 {
-    match group {
-        DhGroup::Modp1024 => 2,
-        DhGroup::Modp1536 => 5,
-        DhGroup::Modp2048 => 14,
-        DhGroup::Modp3072 => 15,
-        DhGroup::Modp4096 => 16,
-        DhGroup::Modp6144 => 17,
-        DhGroup::Modp8192 => 18,
-        DhGroup::Ecp256 => 19,
-        DhGroup::Ecp384 => 20,
-        DhGroup::Ecp521 => 21,
-        DhGroup::X25519 => 31,
-    }
-}
-
-/// Whether the pseudo-random function is the hash of the integrity algorithm: many devices choose both with one word.
-pub(crate) const fn same_hash(integrity: Integrity, prf: Prf) -> bool {
-    matches!(
-        (integrity, prf),
-        (Integrity::HmacMd5_96, Prf::HmacMd5)
-            | (Integrity::HmacSha1_96, Prf::HmacSha1)
-            | (Integrity::HmacSha2_256_128, Prf::HmacSha2_256)
-            | (Integrity::HmacSha2_384_192, Prf::HmacSha2_384)
-            | (Integrity::HmacSha2_512_256, Prf::HmacSha2_512)
-    )
-}
-
-/// Key length in bits.
-pub(crate) const fn key_bits(encryption: Encryption) -> Option<u16> {
-    match encryption {
-        Encryption::Aes128Cbc
-        | Encryption::Aes128Gcm8
-        | Encryption::Aes128Gcm12
-        | Encryption::Aes128Gcm16 => Some(128),
-        Encryption::Aes192Cbc
-        | Encryption::Aes192Gcm8
-        | Encryption::Aes192Gcm12
-        | Encryption::Aes192Gcm16 => Some(192),
-        Encryption::Aes256Cbc
-        | Encryption::Aes256Gcm8
-        | Encryption::Aes256Gcm12
-        | Encryption::Aes256Gcm16 => Some(256),
-        Encryption::ChaCha20Poly1305 | Encryption::TripleDes => None,
-    }
-}
-
-/// Which family of cipher it is, with the bytes of the check value where that varies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Family {
-    Cbc,
-    ChaCha20,
-    Gcm(u8),
-    TripleDes,
-}
-
-pub(crate) const fn family(encryption: Encryption) -> Family {
-    match encryption {
-        Encryption::Aes128Cbc | Encryption::Aes192Cbc | Encryption::Aes256Cbc => Family::Cbc,
-        Encryption::Aes128Gcm8 | Encryption::Aes192Gcm8 | Encryption::Aes256Gcm8 => Family::Gcm(8),
-        Encryption::Aes128Gcm12 | Encryption::Aes192Gcm12 | Encryption::Aes256Gcm12 => Family::Gcm(12),
-        Encryption::Aes128Gcm16 | Encryption::Aes192Gcm16 | Encryption::Aes256Gcm16 => Family::Gcm(16),
-        Encryption::ChaCha20Poly1305 => Family::ChaCha20,
-        Encryption::TripleDes => Family::TripleDes,
     }
 }
 

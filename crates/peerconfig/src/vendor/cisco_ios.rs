@@ -1,19 +1,18 @@
 //! Cisco IOS and IOS XE: a crypto map.
 //!
-//! Source: Cisco's command references "Security" for IOS XE 17 (`crypto ikev2 proposal`, `crypto ikev2 profile`, `crypto isakmp
-//! policy`, `crypto ipsec transform-set`, `set pfs`, `set aggressive-mode`). The groups are 1, 2, 5, 14, 15, 16, 19, 20, 21 and
-//! 24; GCM for IKE has keys of 128 and 256 bits; IKEv1 protects its messages by CBC. A crypto map carries IPv4. The name of a
-//! certificate is not entered: the router takes it from the certificate, and matches others by a certificate map.
+//! Words as in Cisco's command references "Security" for IOS XE 17, against which the lists below were not checked
+//! again (`crypto ikev2 proposal`, `crypto ikev2 profile`, `crypto isakmp policy`, `crypto ipsec transform-set`, `set
+//! pfs`, `set aggressive-mode`). The groups are 1, 2, 5, 14, 15, 16, 19, 20, 21 and 24; GCM for IKE has keys of 128 and
+//! 256 bits; IKEv1 protects its messages by CBC. A crypto map carries IPv4. The name of a certificate is not entered:
+//! the router takes it from the certificate, and matches others by a certificate map.
 
 use std::fmt::Write as _;
 
 use isthmus_hostplan::IkeIdentity;
-use isthmus_types::{Cidr, DhGroup, IkeVersion, Integrity, Prf};
+use isthmus_types::{Cidr, Cipher, DhGroup, IkeVersion, Integrity, Prf};
 
 use crate::error::Inexpressible;
-use crate::suites::{
-    EspSuite, Family, IkeSuite, Worded, family, group_number, key_bits, same_hash, with_one_group,
-};
+use crate::suites::{EspSuite, IkeSuite, Worded, with_one_group};
 use crate::text::{ESP_PROPOSALS, IKE_PROPOSALS, OUR_IDENTITY, PEER_IDENTITY, SHARED_KEY, plain, without};
 use crate::view::{Method, Phase1, View};
 
@@ -60,7 +59,7 @@ pub(crate) fn render(view: &View) -> Result<String, Inexpressible> {
         let _ = writeln!(text, " set ikev2-profile {name}-profile");
     }
     if let Some(group) = pfs {
-        let _ = writeln!(text, " set pfs group{}", group_number(group));
+        let _ = writeln!(text, " set pfs group{}", group.number());
     }
     let _ = writeln!(
         text,
@@ -206,29 +205,29 @@ fn key(view: &View) -> Result<&str, Inexpressible> {
 }
 
 const fn has_group(group: DhGroup) -> bool {
-    matches!(group_number(group), 2 | 5 | 14 | 15 | 16 | 19 | 20 | 21)
+    matches!(group.number(), 2 | 5 | 14 | 15 | 16 | 19 | 20 | 21)
 }
 
 fn ikev2_words(suite: &IkeSuite) -> Option<String> {
     if suite.additional.is_some() || !has_group(suite.dh) {
         return None;
     }
-    let encryption = match family(suite.encryption) {
-        Family::Cbc => format!("aes-cbc-{}", key_bits(suite.encryption)?),
-        Family::Gcm(16) => match key_bits(suite.encryption)? {
+    let encryption = match suite.encryption.cipher() {
+        Cipher::AesCbc => format!("aes-cbc-{}", suite.encryption.key_bits()?),
+        Cipher::AesGcm { icv_len: 16 } => match suite.encryption.key_bits()? {
             192 => return None,
             bits => format!("aes-gcm-{bits}"),
         },
-        Family::TripleDes => "3des".into(),
-        Family::Gcm(_) | Family::ChaCha20 => return None,
+        Cipher::TripleDesCbc => "3des".into(),
+        Cipher::AesGcm { .. } | Cipher::ChaCha20Poly1305 => return None,
     };
     let check = match suite.integrity {
         // The integrity algorithm is the pseudo-random function too.
-        Some(integrity) if same_hash(integrity, suite.prf) => format!(" integrity {}", hash(integrity)),
+        Some(integrity) if integrity.prf() == suite.prf => format!(" integrity {}", hash(integrity)),
         Some(_) => return None,
         None => format!(" prf {}", prf(suite.prf)),
     };
-    let group = group_number(suite.dh);
+    let group = suite.dh.number();
     Some(format!(" encryption {encryption}\n{check}\n group {group}"))
 }
 
@@ -236,18 +235,16 @@ fn ikev1_words(suite: &IkeSuite) -> Option<String> {
     if suite.additional.is_some() || !has_group(suite.dh) {
         return None;
     }
-    let encryption = match family(suite.encryption) {
-        Family::Cbc => format!("aes {}", key_bits(suite.encryption)?),
-        Family::TripleDes => "3des".into(),
-        Family::Gcm(_) | Family::ChaCha20 => return None,
+    let encryption = match suite.encryption.cipher() {
+        Cipher::AesCbc => format!("aes {}", suite.encryption.key_bits()?),
+        Cipher::TripleDesCbc => "3des".into(),
+        Cipher::AesGcm { .. } | Cipher::ChaCha20Poly1305 => return None,
     };
-    let integrity = suite
-        .integrity
-        .filter(|integrity| same_hash(*integrity, suite.prf))?;
+    let integrity = suite.integrity.filter(|integrity| integrity.prf() == suite.prf)?;
     Some(format!(
         " encryption {encryption}\n hash {}\n group {}",
         hash(integrity).replace("sha1", "sha"),
-        group_number(suite.dh)
+        suite.dh.number()
     ))
 }
 
@@ -255,11 +252,15 @@ fn esp_word(suite: &EspSuite) -> Option<String> {
     if suite.additional.is_some() || !suite.pfs.is_none_or(has_group) {
         return None;
     }
-    let cipher = match (family(suite.encryption), suite.integrity) {
-        (Family::Cbc, Some(_)) => format!("esp-aes {}", key_bits(suite.encryption)?),
-        (Family::Gcm(16), None) => return Some(format!("esp-gcm {}", key_bits(suite.encryption)?)),
-        (Family::TripleDes, Some(_)) => "esp-3des".into(),
-        (Family::Cbc | Family::ChaCha20 | Family::Gcm(_) | Family::TripleDes, _) => return None,
+    let cipher = match (suite.encryption.cipher(), suite.integrity) {
+        (Cipher::AesCbc, Some(_)) => format!("esp-aes {}", suite.encryption.key_bits()?),
+        (Cipher::AesGcm { icv_len: 16 }, None) => {
+            return Some(format!("esp-gcm {}", suite.encryption.key_bits()?));
+        }
+        (Cipher::TripleDesCbc, Some(_)) => "esp-3des".into(),
+        (Cipher::AesCbc | Cipher::ChaCha20Poly1305 | Cipher::AesGcm { .. } | Cipher::TripleDesCbc, _) => {
+            return None;
+        }
     };
     Some(format!(
         "{cipher} esp-{}-hmac",

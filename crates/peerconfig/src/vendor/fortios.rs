@@ -1,16 +1,17 @@
 //! Fortinet FortiOS: a route-based tunnel.
 //!
-//! Source: Fortinet's CLI reference and administration guide, release 7 (`config vpn ipsec phase1-interface`,
-//! `phase2-interface`). Names have at most 15 characters. The groups are 1, 2, 5, 14 to 21 and 27 to 32. GCM with keys of 128
-//! and 256 bits and ChaCha20-Poly1305 stand in phase 1 of IKEv2 only, and in phase 2 of both versions.
+//! Words as in Fortinet's CLI reference, release 7 (`config vpn ipsec phase1-interface`, `phase2-interface`). Names
+//! have at most 15 characters, as its administration guide says; the lists of algorithms were not checked against it
+//! again. The groups are 1, 2, 5, 14 to 21 and 27 to 32. GCM with keys of 128 and 256 bits and ChaCha20-Poly1305 stand
+//! in phase 1 of IKEv2 only, and in phase 2 of both versions.
 
 use std::fmt::Write as _;
 
 use isthmus_hostplan::IkeIdentity;
-use isthmus_types::{Cidr, IkeVersion, Integrity, Prf};
+use isthmus_types::{Cidr, Cipher, IkeVersion, Integrity, Prf};
 
 use crate::error::Inexpressible;
-use crate::suites::{EspSuite, Family, IkeSuite, Worded, family, group_number, key_bits, same_hash};
+use crate::suites::{EspSuite, IkeSuite, Worded};
 use crate::text::{AUTHENTICATION, ESP_PROPOSALS, IKE_PROPOSALS, OUR_IDENTITY, PEER_IDENTITY, plain, quoted};
 use crate::view::{Encapsulation, Method, Phase1, View};
 
@@ -167,7 +168,7 @@ fn phase_2(view: &View, text: &mut String) -> Result<(), Inexpressible> {
 
 fn groups(groups: impl Iterator<Item = isthmus_types::DhGroup>) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
-    for group in groups.map(|group| group_number(group).to_string()) {
+    for group in groups.map(|group| group.number().to_string()) {
         if !found.contains(&group) {
             found.push(group);
         }
@@ -180,19 +181,19 @@ fn ike_word(suite: &IkeSuite, version: IkeVersion) -> Option<String> {
         return None;
     }
     let check = match suite.integrity {
-        Some(integrity) if same_hash(integrity, suite.prf) => hash(integrity).to_owned(),
+        Some(integrity) if integrity.prf() == suite.prf => hash(integrity).to_owned(),
         Some(_) => return None,
         None => format!("prf{}", prf(suite.prf)?),
     };
-    let bits = key_bits(suite.encryption);
-    match family(suite.encryption) {
-        Family::Cbc => bits.map(|bits| format!("aes{bits}-{check}")),
-        Family::Gcm(16) => bits
+    let bits = suite.encryption.key_bits();
+    match suite.encryption.cipher() {
+        Cipher::AesCbc => bits.map(|bits| format!("aes{bits}-{check}")),
+        Cipher::AesGcm { icv_len: 16 } => bits
             .filter(|bits| *bits != 192)
             .map(|bits| format!("aes{bits}gcm-{check}")),
-        Family::ChaCha20 => Some(format!("chacha20poly1305-{check}")),
-        Family::TripleDes => Some(format!("3des-{check}")),
-        Family::Gcm(_) => None,
+        Cipher::ChaCha20Poly1305 => Some(format!("chacha20poly1305-{check}")),
+        Cipher::TripleDesCbc => Some(format!("3des-{check}")),
+        Cipher::AesGcm { .. } => None,
     }
 }
 
@@ -200,15 +201,15 @@ fn esp_word(suite: &EspSuite) -> Option<String> {
     if suite.additional.is_some() {
         return None;
     }
-    let bits = key_bits(suite.encryption);
-    match (family(suite.encryption), suite.integrity) {
-        (Family::Cbc, Some(integrity)) => bits.map(|bits| format!("aes{bits}-{}", hash(integrity))),
-        (Family::TripleDes, Some(integrity)) => Some(format!("3des-{}", hash(integrity))),
-        (Family::Gcm(16), None) => bits
+    let bits = suite.encryption.key_bits();
+    match (suite.encryption.cipher(), suite.integrity) {
+        (Cipher::AesCbc, Some(integrity)) => bits.map(|bits| format!("aes{bits}-{}", hash(integrity))),
+        (Cipher::TripleDesCbc, Some(integrity)) => Some(format!("3des-{}", hash(integrity))),
+        (Cipher::AesGcm { icv_len: 16 }, None) => bits
             .filter(|bits| *bits != 192)
             .map(|bits| format!("aes{bits}gcm")),
-        (Family::ChaCha20, None) => Some("chacha20poly1305".into()),
-        (Family::Cbc | Family::ChaCha20 | Family::Gcm(_) | Family::TripleDes, _) => None,
+        (Cipher::ChaCha20Poly1305, None) => Some("chacha20poly1305".into()),
+        (Cipher::AesCbc | Cipher::ChaCha20Poly1305 | Cipher::AesGcm { .. } | Cipher::TripleDesCbc, _) => None,
     }
 }
 

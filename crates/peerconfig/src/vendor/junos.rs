@@ -8,12 +8,10 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use isthmus_hostplan::IkeIdentity;
-use isthmus_types::{DhGroup, IkeVersion, Integrity, Prf};
+use isthmus_types::{Cipher, DhGroup, IkeVersion, Integrity, Prf};
 
 use crate::error::Inexpressible;
-use crate::suites::{
-    EspSuite, Family, IkeSuite, Worded, family, group_number, key_bits, same_hash, with_one_group,
-};
+use crate::suites::{EspSuite, IkeSuite, Worded, with_one_group};
 use crate::text::{ESP_PROPOSALS, IKE_PROPOSALS, OUR_IDENTITY, PEER_IDENTITY, plain, quoted};
 use crate::view::{Method, Phase1, View};
 
@@ -82,7 +80,7 @@ pub(crate) fn render(view: &View) -> Result<String, Inexpressible> {
         let _ = writeln!(
             text,
             "{policy} perfect-forward-secrecy keys group{}",
-            group_number(group)
+            group.number()
         );
     }
     let vpn = format!("set security ipsec vpn {name}");
@@ -142,30 +140,32 @@ fn gateway(view: &View, text: &mut String) -> Result<(), Inexpressible> {
 }
 
 const fn has_group(group: DhGroup) -> bool {
-    matches!(group_number(group), 2 | 5 | 14 | 15 | 16 | 19 | 20 | 21)
+    matches!(group.number(), 2 | 5 | 14 | 15 | 16 | 19 | 20 | 21)
 }
 
 fn ike_words(suite: &IkeSuite, version: IkeVersion) -> Option<Vec<String>> {
     if suite.additional.is_some() || !has_group(suite.dh) {
         return None;
     }
-    let mut words = vec![format!("dh-group group{}", group_number(suite.dh))];
-    let bits = key_bits(suite.encryption);
-    match (family(suite.encryption), suite.integrity) {
-        (Family::Cbc, Some(integrity)) if same_hash(integrity, suite.prf) => {
+    let mut words = vec![format!("dh-group group{}", suite.dh.number())];
+    let bits = suite.encryption.key_bits();
+    match (suite.encryption.cipher(), suite.integrity) {
+        (Cipher::AesCbc, Some(integrity)) if integrity.prf() == suite.prf => {
             words.push(format!("authentication-algorithm {}", hash(integrity)));
             words.push(format!("encryption-algorithm aes-{}-cbc", bits?));
         }
-        (Family::TripleDes, Some(integrity)) if same_hash(integrity, suite.prf) => {
+        (Cipher::TripleDesCbc, Some(integrity)) if integrity.prf() == suite.prf => {
             words.push(format!("authentication-algorithm {}", hash(integrity)));
             words.push("encryption-algorithm 3des-cbc".into());
         }
-        (Family::Gcm(16), None)
+        (Cipher::AesGcm { icv_len: 16 }, None)
             if version == IkeVersion::V2 && suite.prf == Prf::HmacSha2_256 && bits != Some(192) =>
         {
             words.push(format!("encryption-algorithm aes-{}-gcm", bits?));
         }
-        (Family::Cbc | Family::ChaCha20 | Family::Gcm(_) | Family::TripleDes, _) => return None,
+        (Cipher::AesCbc | Cipher::ChaCha20Poly1305 | Cipher::AesGcm { .. } | Cipher::TripleDesCbc, _) => {
+            return None;
+        }
     }
     Some(words)
 }
@@ -174,18 +174,20 @@ fn esp_words(suite: &EspSuite) -> Option<Vec<String>> {
     if suite.additional.is_some() || !suite.pfs.is_none_or(has_group) {
         return None;
     }
-    let bits = key_bits(suite.encryption);
-    Some(match (family(suite.encryption), suite.integrity) {
-        (Family::Cbc, Some(integrity)) => vec![
+    let bits = suite.encryption.key_bits();
+    Some(match (suite.encryption.cipher(), suite.integrity) {
+        (Cipher::AesCbc, Some(integrity)) => vec![
             format!("authentication-algorithm {}", esp_hash(integrity)?),
             format!("encryption-algorithm aes-{}-cbc", bits?),
         ],
-        (Family::TripleDes, Some(integrity)) => vec![
+        (Cipher::TripleDesCbc, Some(integrity)) => vec![
             format!("authentication-algorithm {}", esp_hash(integrity)?),
             "encryption-algorithm 3des-cbc".into(),
         ],
-        (Family::Gcm(16), None) => vec![format!("encryption-algorithm aes-{}-gcm", bits?)],
-        (Family::Cbc | Family::ChaCha20 | Family::Gcm(_) | Family::TripleDes, _) => return None,
+        (Cipher::AesGcm { icv_len: 16 }, None) => vec![format!("encryption-algorithm aes-{}-gcm", bits?)],
+        (Cipher::AesCbc | Cipher::ChaCha20Poly1305 | Cipher::AesGcm { .. } | Cipher::TripleDesCbc, _) => {
+            return None;
+        }
     })
 }
 

@@ -7,12 +7,10 @@
 use std::fmt::Write as _;
 
 use isthmus_hostplan::IkeIdentity;
-use isthmus_types::{DhGroup, Encryption, IkeVersion, Integrity, Prf};
+use isthmus_types::{Cipher, DhGroup, Encryption, IkeVersion, Integrity, Prf};
 
 use crate::error::Inexpressible;
-use crate::suites::{
-    EspSuite, Family, IkeSuite, Worded, family, group_number, key_bits, same_hash, with_one_group,
-};
+use crate::suites::{EspSuite, IkeSuite, Worded, with_one_group};
 use crate::text::{
     ESP_PROPOSALS, IKE_PROPOSALS, OUR_IDENTITY, PEER_IDENTITY, from_the_country_down, hex, without,
 };
@@ -121,7 +119,7 @@ fn ike_word(suite: &IkeSuite, version: IkeVersion) -> Option<String> {
     let cipher = cipher(suite.encryption)?;
     let suits = suite
         .integrity
-        .is_none_or(|integrity| same_hash(integrity, suite.prf));
+        .is_none_or(|integrity| integrity.prf() == suite.prf);
     suits.then(|| format!("{cipher}-{}-{}", prf(suite.prf), group(suite.dh)))
 }
 
@@ -134,7 +132,7 @@ fn esp_word(suite: &EspSuite, version: IkeVersion) -> Option<String> {
     if suite.pfs == Some(DhGroup::Modp1024) || suite.additional.is_some() {
         return None;
     }
-    let modular = suite.pfs.is_none_or(|pfs| group_number(pfs) < 19);
+    let modular = suite.pfs.is_none_or(|pfs| pfs.number() < 19);
     if version == IkeVersion::V1 && (!modular || suite.encryption == Encryption::ChaCha20Poly1305) {
         return None;
     }
@@ -145,12 +143,12 @@ fn esp_word(suite: &EspSuite, version: IkeVersion) -> Option<String> {
 }
 
 fn cipher(encryption: Encryption) -> Option<String> {
-    match family(encryption) {
-        Family::Cbc => key_bits(encryption).map(|bits| format!("aes{bits}")),
-        Family::Gcm(16) => key_bits(encryption).map(|bits| format!("aes_gcm{bits}")),
-        Family::Gcm(icv) => key_bits(encryption).map(|bits| format!("aes_gcm_{icv}_{bits}")),
-        Family::ChaCha20 => Some("chacha20_poly1305".into()),
-        Family::TripleDes => Some("3des".into()),
+    match encryption.cipher() {
+        Cipher::AesCbc => encryption.key_bits().map(|bits| format!("aes{bits}")),
+        Cipher::AesGcm { icv_len: 16 } => encryption.key_bits().map(|bits| format!("aes_gcm{bits}")),
+        Cipher::AesGcm { icv_len: icv } => encryption.key_bits().map(|bits| format!("aes_gcm_{icv}_{bits}")),
+        Cipher::ChaCha20Poly1305 => Some("chacha20_poly1305".into()),
+        Cipher::TripleDesCbc => Some("3des".into()),
     }
 }
 
@@ -175,7 +173,7 @@ const fn prf(prf: Prf) -> &'static str {
 }
 
 fn group(group: DhGroup) -> String {
-    format!("dh{}", group_number(group))
+    format!("dh{}", group.number())
 }
 
 /// Nothing can be escaped, in quotes or without.

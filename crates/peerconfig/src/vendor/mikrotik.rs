@@ -8,10 +8,10 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use isthmus_hostplan::IkeIdentity;
-use isthmus_types::{DhGroup, IkeVersion, Integrity};
+use isthmus_types::{Cipher, DhGroup, IkeVersion, Integrity};
 
 use crate::error::Inexpressible;
-use crate::suites::{EspSuite, Family, IkeSuite, Worded, family, key_bits, same_hash, with_one_group};
+use crate::suites::{EspSuite, IkeSuite, Worded, with_one_group};
 use crate::text::{AUTHENTICATION, ESP_PROPOSALS, IKE_PROPOSALS, OUR_IDENTITY, PEER_IDENTITY, plain};
 use crate::view::{Method, Phase1, View};
 
@@ -104,11 +104,11 @@ pub(crate) fn render(view: &View) -> Result<String, Inexpressible> {
 fn ike_words(suite: &IkeSuite) -> Option<Phase1Words> {
     let integrity = suite
         .integrity
-        .filter(|integrity| suite.additional.is_none() && same_hash(*integrity, suite.prf))?;
-    let cipher = match family(suite.encryption) {
-        Family::Cbc => format!("aes-{}", key_bits(suite.encryption)?),
-        Family::TripleDes => "3des".into(),
-        Family::Gcm(_) | Family::ChaCha20 => return None,
+        .filter(|integrity| suite.additional.is_none() && integrity.prf() == suite.prf)?;
+    let cipher = match suite.encryption.cipher() {
+        Cipher::AesCbc => format!("aes-{}", suite.encryption.key_bits()?),
+        Cipher::TripleDesCbc => "3des".into(),
+        Cipher::AesGcm { .. } | Cipher::ChaCha20Poly1305 => return None,
     };
     Some(Phase1Words {
         cipher,
@@ -121,11 +121,11 @@ fn esp_words(suite: &EspSuite) -> Option<(String, Option<&'static str>)> {
     if suite.additional.is_some() || suite.pfs.is_some_and(|pfs| group(pfs).is_none()) {
         return None;
     }
-    let cipher = match family(suite.encryption) {
-        Family::Cbc => format!("aes-{}-cbc", key_bits(suite.encryption)?),
-        Family::Gcm(16) => format!("aes-{}-gcm", key_bits(suite.encryption)?),
-        Family::TripleDes => "3des".into(),
-        Family::Gcm(_) | Family::ChaCha20 => return None,
+    let cipher = match suite.encryption.cipher() {
+        Cipher::AesCbc => format!("aes-{}-cbc", suite.encryption.key_bits()?),
+        Cipher::AesGcm { icv_len: 16 } => format!("aes-{}-gcm", suite.encryption.key_bits()?),
+        Cipher::TripleDesCbc => "3des".into(),
+        Cipher::AesGcm { .. } | Cipher::ChaCha20Poly1305 => return None,
     };
     match suite.integrity {
         Some(integrity) => Some((cipher, Some(hash(integrity)?))),

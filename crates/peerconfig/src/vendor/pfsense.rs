@@ -1,15 +1,16 @@
 //! pfSense: the fields of its pages, as it has no other way in.
 //!
-//! Source: Netgate's documentation of IPsec tunnels (phase 1 and phase 2 settings), release 2.7. Its daemon is strongSwan: the
-//! ciphers with their own integrity check stand in phase 1 of IKEv2 only. A phase 2 has one PFS key group, and one family.
+//! Words as on its pages of IPsec tunnels (phase 1 and phase 2 settings), release 2.7, not checked against a device.
+//! Its daemon is strongSwan: the ciphers with their own integrity check stand in phase 1 of IKEv2 only. A phase 2 has
+//! one PFS key group, and one family.
 
 use std::fmt::Write as _;
 
 use isthmus_hostplan::IkeIdentity;
-use isthmus_types::{DhGroup, IkeVersion, Integrity, Prf};
+use isthmus_types::{Cipher, DhGroup, IkeVersion, Integrity, Prf};
 
 use crate::error::Inexpressible;
-use crate::suites::{EspSuite, Family, IkeSuite, Worded, family, group_number, key_bits, with_one_group};
+use crate::suites::{EspSuite, IkeSuite, Worded, with_one_group};
 use crate::text::{ESP_PROPOSALS, IKE_PROPOSALS, OUR_IDENTITY, PEER_IDENTITY, plain};
 use crate::view::{Encapsulation, Method, Phase1, View};
 
@@ -113,13 +114,13 @@ fn esp_words(suite: &EspSuite) -> Option<String> {
 }
 
 fn cipher(encryption: isthmus_types::Encryption) -> Option<String> {
-    match family(encryption) {
-        Family::Cbc => key_bits(encryption).map(|bits| format!("AES {bits} bits")),
-        Family::Gcm(icv) => {
-            key_bits(encryption).map(|bits| format!("AES{bits}-GCM {} bits", u16::from(icv) * 8))
-        }
-        Family::ChaCha20 => Some("CHACHA20-POLY1305".into()),
-        Family::TripleDes => Some("3DES".into()),
+    match encryption.cipher() {
+        Cipher::AesCbc => encryption.key_bits().map(|bits| format!("AES {bits} bits")),
+        Cipher::AesGcm { icv_len: icv } => encryption
+            .key_bits()
+            .map(|bits| format!("AES{bits}-GCM {} bits", u16::from(icv) * 8)),
+        Cipher::ChaCha20Poly1305 => Some("CHACHA20-POLY1305".into()),
+        Cipher::TripleDesCbc => Some("3DES".into()),
     }
 }
 
@@ -144,7 +145,7 @@ const fn prf(prf: Prf) -> &'static str {
 }
 
 fn group(group: DhGroup) -> String {
-    format!("{} ({group})", group_number(group))
+    format!("{} ({group})", group.number())
 }
 
 fn identity(field: &'static str, identity: &IkeIdentity) -> Result<String, Inexpressible> {
