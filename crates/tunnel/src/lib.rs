@@ -5,7 +5,7 @@
 //! before: an equal plan changes nothing, and a changed connection touches only itself. Losing the agent loses nothing.
 //!
 //! One control thread owns an [`isthmus_ike::Endpoint`] per gateway and everything that is slow. Each gateway has two
-//! packet threads (see [`plane`]) that own its SAs. Devices, namespaces and addresses may come late, vanish and come
+//! packet threads, or more where a connection has several SAs for the same traffic (see [`plane`]), that own its SAs. Devices, namespaces and addresses may come late, vanish and come
 //! back: the gateway says what it waits for and goes on when it is there; its SAs survive.
 //!
 //! Protocols: RFC 7296 through `isthmus-ike`, RFC 4303 through `isthmus-esp`, RFC 3948 here. ESP is carried in UDP or as
