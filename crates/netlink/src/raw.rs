@@ -83,12 +83,18 @@ impl EspSocket {
         self.local
     }
 
-    /// Says whether the packets sent from now on may be fragmented on the way.
+    /// Runs `send`, whose packets may be fragmented on the way as `wanted` says. Waits while another thread sends with the
+    /// opposite.
     ///
     /// # Errors
-    /// Those of the system.
-    pub fn set_fragmentation(&self, wanted: Fragmentation) -> io::Result<()> {
-        self.fragmentation.set(&self.fd, self.local, wanted)
+    /// Those of `send`, and of the system.
+    pub fn with_fragmentation<T>(
+        &self,
+        wanted: Fragmentation,
+        send: impl FnOnce(&Self) -> io::Result<T>,
+    ) -> io::Result<T> {
+        self.fragmentation
+            .during(&self.fd, self.local, wanted, || send(self))
     }
 
     /// Sends the ESP packets of a batch. Returns how many the kernel did not take.

@@ -107,12 +107,18 @@ impl UdpSocket {
         self.segments_out.store(false, Ordering::Relaxed);
     }
 
-    /// Says whether the datagrams of the batches sent from now on may be fragmented on the way.
+    /// Runs `send`, whose datagrams of the batches may be fragmented on the way as `wanted` says. Waits while another thread sends with the
+    /// opposite.
     ///
     /// # Errors
-    /// Those of the system.
-    pub fn set_fragmentation(&self, wanted: Fragmentation) -> io::Result<()> {
-        self.fragmentation.set(&self.fd, self.local.ip(), wanted)
+    /// Those of `send`, and of the system.
+    pub fn with_fragmentation<T>(
+        &self,
+        wanted: Fragmentation,
+        send: impl FnOnce(&Self) -> io::Result<T>,
+    ) -> io::Result<T> {
+        self.fragmentation
+            .during(&self.fd, self.local.ip(), wanted, || send(self))
     }
 
     /// Sends one datagram, in fragments if it is longer than the link.
@@ -121,11 +127,10 @@ impl UdpSocket {
     /// Those of the system.
     pub fn send_to(&self, bytes: &[u8], remote: SocketAddr) -> io::Result<()> {
         match self.send_message(bytes, None, 0, remote) {
-            Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
-                self.fragmentation.allowed_during(&self.fd, self.local.ip(), || {
-                    self.send_message(bytes, None, 0, remote)
-                })
-            }
+            Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => self
+                .with_fragmentation(Fragmentation::Allowed, |socket| {
+                    socket.send_message(bytes, None, 0, remote)
+                }),
             sent => sent,
         }
     }

@@ -48,13 +48,14 @@ fn a_batch_arrives_packet_by_packet_without_its_ip_headers() {
             assert_eq!(socket.local(), local);
             let bytes: Vec<u8> = (0..100 * 1000 + 300).map(|n| (n / 1000) as u8).collect();
             for fragmentation in [Fragmentation::Forbidden, Fragmentation::Allowed] {
-                socket.set_fragmentation(fragmentation).unwrap();
                 let batch = Batch {
                     bytes: &bytes,
                     segment_len: 1000,
                     traffic_class: 0xb9,
                 };
-                assert_eq!(socket.send_batch(batch, local).unwrap(), 0);
+                let refused =
+                    socket.with_fragmentation(fragmentation, |socket| socket.send_batch(batch, local));
+                assert_eq!(refused.unwrap(), 0);
                 let mut buffer = vec![0; MAX_RECEIVED * SLOT_LEN];
                 let mut found = [Packet::NONE; MAX_RECEIVED];
                 let mut data = Vec::new();
@@ -96,10 +97,13 @@ fn what_exceeds_the_link_is_refused_where_fragments_are_forbidden() {
             segment_len: 1500,
             traffic_class: 0,
         };
-        socket.set_fragmentation(Fragmentation::Forbidden).unwrap();
-        assert_eq!(socket.send_batch(batch, local).unwrap(), 1);
-        socket.set_fragmentation(Fragmentation::Allowed).unwrap();
-        assert_eq!(socket.send_batch(batch, local).unwrap(), 0);
+        let send = |fragmentation| {
+            socket
+                .with_fragmentation(fragmentation, |socket| socket.send_batch(batch, local))
+                .unwrap()
+        };
+        assert_eq!(send(Fragmentation::Forbidden), 1);
+        assert_eq!(send(Fragmentation::Allowed), 0);
         wait(&socket);
         let mut buffer = vec![0; MAX_RECEIVED * SLOT_LEN];
         let mut found = [Packet::NONE; MAX_RECEIVED];

@@ -129,11 +129,12 @@ impl Device {
             Fragmentation::Forbidden
         };
         if is_native(outer.remote) {
-            self.native.set_fragmentation(fragmentation)?;
-            self.native.send_batch(batch, outer.remote.ip())
+            self.native.with_fragmentation(fragmentation, |socket| {
+                socket.send_batch(batch, outer.remote.ip())
+            })
         } else {
-            self.nat.set_fragmentation(fragmentation)?;
-            self.nat.send_batch(batch, outer.remote)
+            self.nat
+                .with_fragmentation(fragmentation, |socket| socket.send_batch(batch, outer.remote))
         }
     }
 
