@@ -5,9 +5,12 @@
 mod installation;
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 
 use installation::{Installation, text};
+use isthmus_runtime::Profile;
 use isthmus_simnet::pki::{Authority, KeyChoice, gateway};
 use serde_json::{Value, json};
 
@@ -56,6 +59,40 @@ impl Installation {
             .collect();
         names.sort();
         names.try_into().unwrap()
+    }
+
+    /// What a scraper reads that has the API key.
+    fn metrics(&self) -> String {
+        let profile = Profile::load(&self.layout.credentials()).unwrap().unwrap();
+        let address = profile.url.strip_prefix("http://").unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        let key = profile.api_key.reveal();
+        write!(
+            stream,
+            "GET /metrics HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        answer
+    }
+
+    fn check_metrics(&self) {
+        let metrics = self.metrics();
+        for series in [
+            "isthmus_connection_up{",
+            "isthmus_connection_received_packets_total{",
+            "isthmus_connection_child_sas{",
+            "isthmus_gateway_up{",
+            "isthmus_agent_pass_duration_seconds_count",
+            "isthmus_store_revision ",
+        ] {
+            assert!(
+                metrics.lines().any(|line| line.starts_with(series)),
+                "{series} in\n{metrics}"
+            );
+        }
     }
 
     fn pings(&self) {
@@ -166,37 +203,9 @@ fn both_ends_are_switched_to_certificates_ml_kem_and_childless_initiation() {
         });
     }
 
-    // One end with a certificate of another authority: it comes down, and the doctor says why.
-    let stranger = Authority::root("Stranger", KeyChoice::P256);
-    fs::write(directory.join("stranger.pem"), stranger.pem()).unwrap();
-    lab.verb(&[
-        "vpn",
-        "connection",
-        "options",
-        &names[0],
-        "--authority-file",
-        &path("stranger.pem"),
-    ]);
-    lab.report(&names[0], "a refused certificate", |report| {
-        let findings = report["diagnosis"]["findings"].as_array();
-        findings
-            .into_iter()
-            .flatten()
-            .any(|finding| finding["code"] == "certificate_refused")
-    });
-    let doctor = lab.run(&["vpn", "doctor", &names[0]]);
-    assert_eq!(doctor.status.code(), Some(1), "{}", text(&doctor.stdout));
-    // A bad value changes nothing.
-    let refused = lab.run(&[
-        "vpn",
-        "connection",
-        "options",
-        &names[0],
-        "--replay-window",
-        "5000",
-    ]);
-    assert!(!refused.status.success() && text(&refused.stderr).contains("64 to 4096"));
+    lab.check_metrics();
 
+    a_certificate_of_another_authority_is_refused(&lab, &names[0]);
     // Back to the key that both still have.
     for name in &names {
         lab.verb(&["vpn", "connection", "options", name, "--defaults"]);
@@ -207,6 +216,27 @@ fn both_ends_are_switched_to_certificates_ml_kem_and_childless_initiation() {
         });
     }
     lab.pings();
+}
+
+fn a_certificate_of_another_authority_is_refused(lab: &Installation, name: &str) {
+    // One end with a certificate of another authority: it comes down, and the doctor says why.
+    let stranger = Authority::root("Stranger", KeyChoice::P256);
+    let path = lab.directory.path().join("stranger.pem");
+    fs::write(&path, stranger.pem()).unwrap();
+    let path = path.to_str().unwrap();
+    lab.verb(&["vpn", "connection", "options", name, "--authority-file", path]);
+    lab.report(name, "a refused certificate", |report| {
+        let findings = report["diagnosis"]["findings"].as_array();
+        findings
+            .into_iter()
+            .flatten()
+            .any(|finding| finding["code"] == "certificate_refused")
+    });
+    let doctor = lab.run(&["vpn", "doctor", name]);
+    assert_eq!(doctor.status.code(), Some(1), "{}", text(&doctor.stdout));
+    // A bad value changes nothing.
+    let refused = lab.run(&["vpn", "connection", "options", name, "--replay-window", "5000"]);
+    assert!(!refused.status.success() && text(&refused.stderr).contains("64 to 4096"));
 }
 
 #[test]

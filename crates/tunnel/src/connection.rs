@@ -9,7 +9,7 @@ use std::time::Instant;
 use isthmus_crypto::suite::CipherSuite;
 use isthmus_esp::{ConnectionHandle, InboundSa, OutboundSa};
 use isthmus_hostplan::{ConnectionPlan, ConnectionReport, Diagnosis, DownReason, TunnelState, diagnosis};
-use isthmus_ike::{ChildId, ChildSa, ConnectionStatus, EventKind, OutboundUse, Severity};
+use isthmus_ike::{ChildId, ChildSa, ConnectionStatus, EventKind, OutboundUse, Selector, Severity};
 use isthmus_runtime::clock;
 use isthmus_types::Timestamp;
 
@@ -48,7 +48,28 @@ struct Child {
     suite: CipherSuite,
     remote: SocketAddr,
     traffic: Arc<SaTraffic>,
+    place: Place,
+    // Another one has its place, or it is on its way out.
+    outgoing: bool,
     waiting: Option<Box<NewOutboundSa>>,
+}
+
+/// What a Child SA is for: of those that are for the same, one is in use.
+#[derive(PartialEq, Eq)]
+struct Place {
+    local: Vec<Selector>,
+    remote: Vec<Selector>,
+    lane: u8,
+}
+
+impl Place {
+    fn of(child: &ChildSa) -> Self {
+        Self {
+            local: child.local_selectors.clone(),
+            remote: child.remote_selectors.clone(),
+            lane: child.lane,
+        }
+    }
 }
 
 impl Connection {
@@ -110,8 +131,11 @@ impl Connection {
                     suite: child.suite,
                     remote,
                     traffic,
+                    place: Place::of(child),
+                    outgoing: false,
                     waiting,
                 };
+                self.count_replacement(&entry.place);
                 self.children.insert(child.child, entry);
             }
             Err(obstacle) => {
@@ -121,6 +145,15 @@ impl Connection {
             }
         }
         true
+    }
+
+    /// Counts a Child SA that takes the place of another one.
+    fn count_replacement(&mut self, place: &Place) {
+        let mut others = self.children.values_mut();
+        if let Some(old) = others.find(|old| !old.outgoing && old.place == *place) {
+            old.outgoing = true;
+            *self.totals.entry(CHILD_REPLACED).or_default() += 1;
+        }
     }
 
     /// Starts sending on a child that waited.
@@ -137,7 +170,7 @@ impl Connection {
     /// Stops sending on a child.
     pub(crate) fn retire(&mut self, plane: &Plane, child: ChildId) {
         if let Some(child) = self.children.get_mut(&child) {
-            *self.totals.entry(CHILD_REPLACED).or_default() += 1;
+            child.outgoing = true;
             child.waiting = None;
             plane.remove_outbound(self.handle, child.inbound_spi);
         }

@@ -164,7 +164,12 @@ fn findings(text: &mut String, findings: &[FindingReport], now: Timestamp) {
             FindingSeverity::Info => "info",
             FindingSeverity::Warning => "warning",
         };
-        let _ = writeln!(text, "  {severity} {}: {}", finding.field, finding.sentence);
+        // Some things are about no setting.
+        let about = match finding.field.as_str() {
+            "none" => String::new(),
+            field => format!(" {field}"),
+        };
+        let _ = writeln!(text, "  {severity}{about}: {}", finding.sentence);
         if !finding.ours.is_empty() || !finding.theirs.is_empty() {
             let known = |value: &str| {
                 if value.is_empty() {
@@ -188,8 +193,11 @@ fn findings(text: &mut String, findings: &[FindingReport], now: Timestamp) {
         }
         let _ = writeln!(
             text,
-            "    seen {} times, last {} ago",
-            finding.times,
+            "    seen {}, last {} ago",
+            match finding.times {
+                1 => "once".to_owned(),
+                times => format!("{times} times"),
+            },
             age(now, finding.last_at)
         );
     }

@@ -258,6 +258,14 @@ fn sas_of_few_packets_are_replaced_before_they_end() -> Result<()> {
     let (left, right) = (&sites.left.hosts[0], &sites.right.hosts[0]);
     let account = Ping::exactly(&left.node, right.address, INTERVAL, 2000)?;
     ensure!(account.lost() == 0, "{account:?}");
+    for report in daemon.connections()? {
+        let mut totals = report.totals.iter();
+        let replaced = totals.find(|(word, _)| word == "child_replaced");
+        ensure!(replaced.is_some_and(|(_, count)| *count >= 3), "{report:?}");
+        let children = &report.diagnosis.children;
+        let counted: u64 = children.iter().map(|child| child.traffic.packets_in).sum();
+        ensure!(counted > 0 && counted < report.packets_in, "{report:?}");
+    }
     daemon.stop()
 }
 
