@@ -258,6 +258,8 @@ fn sas_of_few_packets_are_replaced_before_they_end() -> Result<()> {
     let (left, right) = (&sites.left.hosts[0], &sites.right.hosts[0]);
     let account = Ping::exactly(&left.node, right.address, INTERVAL, 2000)?;
     ensure!(account.lost() == 0, "{account:?}");
+    // The newest SA may have been installed just now, after the last packet.
+    ping(&sites, 20)?;
     for report in daemon.connections()? {
         let mut totals = report.totals.iter();
         let replaced = totals.find(|(word, _)| word == "child_replaced");
