@@ -5,7 +5,7 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 use isthmus_peerconfig::{Peering, Vendor, configuration};
 
-use super::context::{Context, print, remark};
+use super::context::{Context, print};
 
 /// Options of `vpn peer-config`.
 #[derive(Debug, Args)]
@@ -38,16 +38,6 @@ pub async fn run(options: Options, context: &Context) -> anyhow::Result<()> {
         .connection_settings(&gateway.id, &connection.id)
         .await?;
     let peering: Peering = serde_json::from_value(answer).context("the server's answer is not understood")?;
-    let own = context
-        .client
-        .connection_options(&gateway.id, &connection.id)
-        .await;
-    if own.is_ok_and(|own| own.certificate.is_some()) {
-        remark(
-            "this connection uses certificates: where a shared key is printed, enter the peer's certificate, its key, and \
-             the authority of ours",
-        );
-    }
     let key = options.show_key.then_some(&connection.psk);
     print(&configuration(vendor, &peering, key)?)
 }
