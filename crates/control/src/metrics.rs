@@ -21,7 +21,7 @@ use prometheus_client::registry::Registry;
 
 use crate::http::Health;
 
-/// Type of the content that [`Page::text`] gives.
+/// Type of the content that scrapers get.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Totals that count SAs that took the place of others, with the layer that they are of.
