@@ -311,7 +311,7 @@ fn on_notify(machine: &mut Machine, scope: &mut Scope<'_>, sa: &mut Sa, notify: 
                 .into_iter()
                 .flat_map(|established| established.quick.values_mut())
                 .filter_map(|quick| match quick {
-                    Quick::Done { commit, .. } => commit.take().map(|(child, _)| child),
+                    Quick::Done { commit, .. } => commit.take().map(|commit| commit.child),
                     Quick::Answered(_) | Quick::Asked(_) => None,
                 })
                 .collect();

@@ -474,9 +474,8 @@ impl Machine {
                         self.forget_unready(scope, connection, answered.child);
                     }
                     quick::Quick::Done {
-                        commit: Some((child, _)),
-                        ..
-                    } => self.make_ready(scope, connection, *child),
+                        commit: Some(commit), ..
+                    } => self.make_ready(scope, connection, commit.child),
                     quick::Quick::Asked(_) | quick::Quick::Done { commit: None, .. } => {}
                 }
                 quick.abandon(scope.host);

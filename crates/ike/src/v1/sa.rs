@@ -213,6 +213,11 @@ impl Answered {
         }
     }
 
+    /// The answer.
+    pub(super) fn reply(&self) -> Vec<u8> {
+        self.reply.clone()
+    }
+
     /// The answer once more, if this is the same message again.
     pub(super) fn repeat(&mut self, digest: &[u8; 32]) -> Option<Vec<u8>> {
         if self.digest != *digest || self.left == 0 {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use isthmus_types::VpnConnectionId;
 
-use super::quick::Quick;
+use super::quick::{Commit, Quick, REPEAT_AFTER};
 use super::sa::{Probe, Sa, State};
 use super::{Machine, Owner, Scope, informational};
 use crate::config::DpdAction;
@@ -131,10 +131,19 @@ impl Machine {
                         self.forget_unready(scope, connection, answered.child);
                     }
                 }
-                Some(Quick::Done { last, until, commit }) => {
-                    let mut commit = commit;
-                    if let Some((child, at)) = commit
-                        && at <= now
+                Some(Quick::Done {
+                    last,
+                    until,
+                    mut commit,
+                }) => {
+                    if let (Some(commit), Some(last)) = (&mut commit, &last)
+                        && commit.again.is_some_and(|at| at <= now)
+                    {
+                        scope.host.send(&path, last.reply());
+                        commit.again = Some(now + REPEAT_AFTER);
+                    }
+                    if let Some(Commit { child, until, .. }) = commit
+                        && until <= now
                     {
                         commit = None;
                         self.make_ready(scope, connection, child);

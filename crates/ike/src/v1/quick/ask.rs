@@ -7,7 +7,7 @@ use isthmus_types::DhGroup;
 use isthmus_wire::isakmp::{Attribute, ExchangeType, IsakmpFlags, NotifyPayload, NotifyType, Payload};
 
 use super::install::install;
-use super::{Agreement, Asked, Quick, REMEMBER, chosen_spi, mode, new_message_id};
+use super::{Agreement, Asked, Commit, Quick, REMEMBER, REPEAT_AFTER, chosen_spi, mode, new_message_id};
 use crate::channel::Role;
 use crate::error::IkeError;
 use crate::event::{ChildId, OutboundUse};
@@ -169,7 +169,8 @@ pub(super) fn on_second(
         (None, _) => None,
     };
     chosen.lifetimes.seconds = shortest(chosen.lifetimes.seconds, &parts.notifies);
-    let wait = if datagram.header.flags.contains(IsakmpFlags::COMMIT) {
+    let committed = datagram.header.flags.contains(IsakmpFlags::COMMIT);
+    let wait = if committed {
         Some(COMMIT_AT_MOST)
     } else {
         (!asked.replaces.is_empty()).then_some(HANDOVER)
@@ -216,7 +217,11 @@ pub(super) fn on_second(
     Ok(Quick::Done {
         last: Some(Answered::new(datagram.digest, message)),
         until: now + REMEMBER,
-        commit: wait.map(|wait| (child, now + wait)),
+        commit: wait.map(|wait| Commit {
+            child,
+            until: now + wait,
+            again: (!committed).then_some(now + REPEAT_AFTER),
+        }),
     })
 }
 

@@ -24,6 +24,8 @@ use crate::keys::Nonces;
 
 /// How long the message ids of exchanges that are over are remembered together with the last message.
 const REMEMBER: Duration = Duration::from_secs(60);
+/// How long after the last message it goes out again while the child waits.
+pub(super) const REPEAT_AFTER: Duration = Duration::from_millis(160);
 
 /// A quick mode that is under way, or was.
 pub(super) enum Quick {
@@ -35,9 +37,18 @@ pub(super) enum Quick {
     Done {
         last: Option<Answered>,
         until: Instant,
-        /// A child that waits for word of the responder until then.
-        commit: Option<(ChildId, Instant)>,
+        commit: Option<Commit>,
     },
+}
+
+/// A child that we do not send on yet, as its responder may not have it.
+#[derive(Clone, Copy)]
+pub(super) struct Commit {
+    pub(super) child: ChildId,
+    /// When we send on it without word of the responder.
+    pub(super) until: Instant,
+    /// When the last message goes out again, in case it was lost: nobody answers it.
+    pub(super) again: Option<Instant>,
 }
 
 pub(super) struct Asked {
@@ -64,7 +75,9 @@ impl Quick {
         Some(match self {
             Self::Answered(answered) => answered.request.at,
             Self::Asked(asked) => asked.request.at,
-            Self::Done { until, commit, .. } => commit.as_ref().map_or(*until, |(_, at)| (*at).min(*until)),
+            Self::Done { until, commit, .. } => commit.as_ref().map_or(*until, |commit| {
+                commit.again.unwrap_or(commit.until).min(commit.until).min(*until)
+            }),
         })
     }
 

@@ -176,3 +176,24 @@ fn an_isakmp_sa_whose_delete_is_lost_does_not_stay_at_the_peer() {
         }
     }
 }
+
+/// Nothing confirms the last message of quick mode, and its responder may have the new child only from then on.
+#[test]
+fn a_lost_last_message_of_quick_mode_goes_out_again_before_the_new_child_is_used() {
+    let sending = |pair: &Pair, side| {
+        let child = pair.peer(side).sending_child().expect("a child");
+        child.sa.child
+    };
+    for seed in 0..8 {
+        let mut pair = settled(seed);
+        pair.run_for(REST);
+        let old = [Side::Left, Side::Right].map(|side| sending(&pair, side));
+        pair.link.lose_number = Some(pair.sent + 2);
+        rekey(&mut pair, Side::Left, What::Child);
+        pair.run_for(Duration::from_millis(400));
+        let new = [Side::Left, Side::Right].map(|side| sending(&pair, side));
+        assert_ne!(new[1], old[1], "seed {seed}: the responder was not told");
+        pair.run_for(Duration::from_secs(2));
+        assert_eq!(lost(&pair), 0, "seed {seed}");
+    }
+}
