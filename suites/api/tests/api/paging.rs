@@ -1,6 +1,7 @@
 //! Lists in pages.
 
 use std::collections::BTreeSet;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use isthmus_api::Limits;
 use isthmus_api_suite::{Client, Server, World};
@@ -142,13 +143,26 @@ async fn every_list_gives_each_item_once() {
     }
 }
 
+/// Creation times have milliseconds: what is made in the same one has no order.
+fn next_millisecond() {
+    let clock = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    let begin = clock();
+    while clock() == begin {
+        std::hint::spin_loop();
+    }
+}
+
 #[tokio::test]
 async fn gateways_are_sorted_newest_first_or_by_name() {
     let server = Server::start().await.unwrap();
     let client = server.client().await.unwrap();
     let world = World::make(&server, &client).await.unwrap();
-    World::gateway(&client, "b", &world.gateway_subnet).await.unwrap();
-    World::gateway(&client, "a", &world.gateway_subnet).await.unwrap();
+    for name in ["b", "a"] {
+        next_millisecond();
+        World::gateway(&client, name, &world.gateway_subnet)
+            .await
+            .unwrap();
+    }
     for (path, order) in [
         ("/v1/vpn_gateways", ["a", "b", "gw"]),
         ("/v1/vpn_gateways?sort=-created_at", ["a", "b", "gw"]),
