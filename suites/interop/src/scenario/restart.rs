@@ -15,8 +15,8 @@ use crate::table::Case;
 const SHORT_DPD_INTERVAL: u32 = 2;
 const SHORT_DPD_TIMEOUT: u32 = 5;
 
-/// The peer dies: noticed in time. It comes back: up again.
-pub fn lost_peer(case: &Case) -> Result<String> {
+/// A tunnel whose peer was killed just now.
+fn with_peer_killed(case: &Case) -> Result<(Stage, Instant)> {
     let mut stage = Stage::new(case, |plan, _| {
         plan.dpd_interval_seconds = SHORT_DPD_INTERVAL;
         plan.dpd_timeout_seconds = SHORT_DPD_TIMEOUT;
@@ -25,7 +25,12 @@ pub fn lost_peer(case: &Case) -> Result<String> {
     stage.begin()?;
     stage.until_joined()?;
     stage.peer.kill()?;
-    let killed = Instant::now();
+    Ok((stage, Instant::now()))
+}
+
+/// The peer dies: noticed in time. It comes back: up again.
+pub fn lost_peer(case: &Case) -> Result<String> {
+    let (mut stage, killed) = with_peer_killed(case)?;
     // One second for the report and for what was in flight.
     let limit = Duration::from_secs(u64::from(SHORT_DPD_INTERVAL + SHORT_DPD_TIMEOUT) + 1);
     eventually_within(stretched(limit), "the lost peer to be noticed", || {
@@ -48,15 +53,7 @@ pub fn lost_peer(case: &Case) -> Result<String> {
 
 /// The peer dies and is back before anybody has noticed: up again, and what was there before is gone on both sides.
 pub fn peer_restart(case: &Case) -> Result<String> {
-    let mut stage = Stage::new(case, |plan, _| {
-        plan.dpd_interval_seconds = SHORT_DPD_INTERVAL;
-        plan.dpd_timeout_seconds = SHORT_DPD_TIMEOUT;
-        Ok(())
-    })?;
-    stage.begin()?;
-    stage.until_joined()?;
-    stage.peer.kill()?;
-    let killed = Instant::now();
+    let (mut stage, killed) = with_peer_killed(case)?;
     stage.peer.restart()?;
     stage.begin()?;
     let ike = stage.until_joined()?;
