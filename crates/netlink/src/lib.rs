@@ -8,6 +8,7 @@
 //! changed, keep a [`watch::Watcher`].
 
 pub mod device;
+pub mod fragmentation;
 pub mod namespace;
 pub mod nft;
 pub mod raw;

@@ -8,12 +8,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::libc;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::fragmentation::{Fragmentation, FragmentationSwitch};
 use crate::udp::{Batch, ControlBuffer, RawAddress, enlarge_buffers, set_option, socket_address};
-
-mod fragmentation;
-
-pub use fragmentation::Fragmentation;
-pub(crate) use fragmentation::FragmentationSwitch;
 
 /// Most packets that one receive gives.
 pub const MAX_RECEIVED: usize = 16;

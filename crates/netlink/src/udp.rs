@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::libc;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::raw::{Fragmentation, FragmentationSwitch};
+use crate::fragmentation::{Fragmentation, FragmentationSwitch};
 
 /// Most segments that one send may carry on every kernel that has the offload.
 pub const MAX_SEGMENTS: usize = 64;

@@ -3,8 +3,9 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
+use isthmus_netlink::fragmentation::Fragmentation;
 use isthmus_netlink::namespace::{Namespace, NamespaceError, NamespaceId};
-use isthmus_netlink::raw::{self, EspSocket, Fragmentation, IcmpSocket};
+use isthmus_netlink::raw::{self, EspSocket, IcmpSocket};
 use isthmus_netlink::tun::{Tun, TunError};
 use isthmus_netlink::udp::{Batch, UdpSocket};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
