@@ -1,5 +1,6 @@
 //! The endpoint: all connections and IKE SAs of one local address.
 
+mod begun;
 mod followup;
 mod footprint;
 mod receive;
@@ -12,8 +13,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use isthmus_types::{IkeVersion, Timestamp, VpnConnectionId};
-use isthmus_wire::ike::IkeSpi;
 
+use self::begun::Begun;
 use self::table::{Agenda, SaTable};
 use crate::algorithm::EspSuite;
 use crate::child::ChildPhase;
@@ -50,8 +51,7 @@ pub struct Endpoint {
     connections: BTreeMap<VpnConnectionId, Connection>,
     sas: SaTable,
     agenda: Agenda,
-    /// IKE SAs that others began, by their address and SPI: finds repeated first messages.
-    begun_by_peers: BTreeMap<(IpAddr, IkeSpi), SaId>,
+    begun_by_peers: Begun,
     /// Everything of the connections whose version is 1.
     v1: v1::Machine,
     /// The latest `now`.
@@ -69,7 +69,7 @@ impl Endpoint {
             connections: BTreeMap::new(),
             sas: SaTable::default(),
             agenda: Agenda::default(),
-            begun_by_peers: BTreeMap::new(),
+            begun_by_peers: Begun::default(),
             v1: v1::Machine::default(),
             clock: now,
         }
@@ -81,8 +81,8 @@ impl Endpoint {
     }
 
     /// Handshakes that others began and have not proved themselves in yet.
-    pub fn half_open(&self) -> usize {
-        self.sas.values().filter(|sa| sa.is_half_open()).count()
+    pub const fn half_open(&self) -> usize {
+        self.sas.half_open().all()
     }
 
     /// Handshakes that were answered with a cookie.
@@ -461,7 +461,7 @@ impl Endpoint {
     fn put_back(&mut self, sa: IkeSa) {
         if matches!(sa.state, State::Dead) {
             self.host.free_ike_spi(sa.local_spi);
-            self.begun_by_peers.retain(|_, id| *id != sa.id);
+            self.begun_by_peers.remove(sa.id);
         } else {
             self.sas.put(sa);
         }

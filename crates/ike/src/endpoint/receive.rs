@@ -1,6 +1,6 @@
 //! The way of a datagram: to its IKE SA, or to a new handshake.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use isthmus_types::VpnConnectionId;
@@ -9,6 +9,7 @@ use isthmus_wire::ike::{
 };
 
 use super::Endpoint;
+use super::begun::Prefix;
 use crate::auth::{describe_identity, is_identity};
 use crate::channel::{Received, receiver_spi};
 use crate::connection::Connection;
@@ -24,7 +25,7 @@ use crate::status::DownReason;
 
 /// From this many handshakes of others on, each new one needs a cookie.
 const COOKIE_THRESHOLD: usize = 32;
-/// The same for handshakes from one prefix: see [`prefix`].
+/// The same for handshakes from one prefix: see [`Prefix`].
 const COOKIE_THRESHOLD_PER_PREFIX: usize = 8;
 /// At this many handshakes of others no more are accepted, cookie or not.
 const MAX_HALF_OPEN: usize = 512;
@@ -223,8 +224,8 @@ impl Endpoint {
             }
             return;
         }
-        let key = (address, header.initiator_spi);
-        if let Some(sa) = self.begun_by_peers.get(&key).and_then(|id| self.sas.get(*id)) {
+        let begun = self.begun_by_peers.find(address, header.initiator_spi);
+        if let Some(sa) = begun.and_then(|id| self.sas.get(id)) {
             if let State::InitAnswered(init) = &sa.state
                 && init.request == datagram.bytes
             {
@@ -250,7 +251,7 @@ impl Endpoint {
             .collect();
         match ike_sa_init::respond(&mut self.host, &mut candidates, datagram, parts, now) {
             Ok(sa) => {
-                self.begun_by_peers.insert(key, sa.id);
+                self.begun_by_peers.insert(address, header.initiator_spi, sa.id);
                 self.sas.put(sa);
             }
             Err(error) => {
@@ -264,12 +265,8 @@ impl Endpoint {
 
     /// Whether a new handshake may take memory: under load only with a cookie.
     fn may_begin(&mut self, datagram: &Datagram<'_>, parts: &Parts, now: Instant) -> bool {
-        let half_open = self.sas.values().filter(|sa| sa.is_half_open());
-        let (mut all, mut same) = (0, 0);
-        for sa in half_open {
-            all += 1;
-            same += usize::from(prefix(sa.path.remote.ip()) == prefix(datagram.remote.ip()));
-        }
+        let half_open = self.sas.half_open();
+        let (all, same) = (half_open.all(), half_open.of(Prefix::of(datagram.remote.ip())));
         if all >= MAX_HALF_OPEN || same >= MAX_HALF_OPEN_PER_PREFIX {
             return false;
         }
@@ -354,14 +351,6 @@ impl Endpoint {
         };
         let notify = NotifyPayload::new(NotifyType::INVALID_MAJOR_VERSION, Vec::new());
         ike_sa_init::refuse(&mut self.host, &datagram, notify);
-    }
-}
-
-/// What one owner has many addresses of: 24 bits of IPv4, 56 of IPv6.
-fn prefix(address: IpAddr) -> u128 {
-    match address.to_canonical() {
-        IpAddr::V4(address) => u128::from(address.to_bits() >> 8),
-        IpAddr::V6(address) => 1 << 127 | address.to_bits() >> 72,
     }
 }
 

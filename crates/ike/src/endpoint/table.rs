@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use isthmus_types::VpnConnectionId;
 
+use super::begun::{HalfOpen, Prefix};
 use crate::child::Child;
 use crate::sa::{IkeSa, SaId};
 
@@ -15,6 +16,7 @@ pub(super) struct SaTable {
     entries: BTreeMap<SaId, Entry>,
     of_connection: BTreeSet<(VpnConnectionId, SaId)>,
     due: BTreeSet<(Instant, SaId)>,
+    half_open: HalfOpen,
     /// Connections whose IKE SAs were worked on.
     touched: BTreeSet<VpnConnectionId>,
 }
@@ -24,6 +26,8 @@ struct Entry {
     /// As the indices have them.
     connection: Option<VpnConnectionId>,
     due: Option<Instant>,
+    /// If it is half open, where from.
+    half_open: Option<Prefix>,
 }
 
 impl SaTable {
@@ -66,6 +70,9 @@ impl SaTable {
         if let Some(at) = entry.due {
             self.due.remove(&(at, id));
         }
+        if let Some(prefix) = entry.half_open {
+            self.half_open.remove(prefix);
+        }
         Some(entry.sa)
     }
 
@@ -80,7 +87,17 @@ impl SaTable {
         if let Some(at) = due {
             self.due.insert((at, id));
         }
-        self.entries.insert(id, Entry { sa, connection, due });
+        let half_open = half_open(&sa);
+        if let Some(prefix) = half_open {
+            self.half_open.add(prefix);
+        }
+        let entry = Entry {
+            sa,
+            connection,
+            due,
+            half_open,
+        };
+        self.entries.insert(id, entry);
     }
 
     /// Changes an IKE SA in place.
@@ -109,10 +126,25 @@ impl SaTable {
         next_timeout(self.get(*id)?)
     }
 
+    /// How many IKE SAs are half open.
+    pub(super) const fn half_open(&self) -> &HalfOpen {
+        &self.half_open
+    }
+
+    /// The same, counted.
+    #[cfg(test)]
+    pub(super) fn recounted_half_open(&self) -> HalfOpen {
+        self.values().filter_map(half_open).collect()
+    }
+
     /// The connections whose IKE SAs were worked on since the last call.
     pub(super) fn take_touched(&mut self) -> BTreeSet<VpnConnectionId> {
         std::mem::take(&mut self.touched)
     }
+}
+
+fn half_open(sa: &IkeSa) -> Option<Prefix> {
+    sa.is_half_open().then(|| Prefix::of(sa.path.remote.ip()))
 }
 
 fn next_timeout(sa: &IkeSa) -> Option<(Instant, &'static str)> {

@@ -19,7 +19,7 @@ fn state(endpoint: &Endpoint) -> (usize, usize, usize, usize) {
     let of_peers = endpoint
         .begun_by_peers
         .values()
-        .filter(|id| endpoint.sas.get(**id).is_some_and(IkeSa::is_half_open))
+        .filter(|id| endpoint.sas.get(*id).is_some_and(IkeSa::is_half_open))
         .count();
     (endpoint.sas.len(), half_open(endpoint), of_peers, children)
 }
