@@ -16,6 +16,7 @@ use crate::evidence;
 use crate::exchange::create_child::{ChildAttempt, ChildRequest, Made};
 use crate::exchange::intermediate::Transcript;
 use crate::exchange::{Datagram, create_child, request};
+use crate::finding::{End, EventKind};
 use crate::host::{Context, Followup};
 use crate::keys::{IkeKeys, Nonces};
 use crate::negotiate::KeyExchange;
@@ -353,6 +354,17 @@ fn establish_as_initiator(context: &mut Context<'_>, sa: &mut IkeSa, auth: AuthS
                 request::delete_unaccepted(&mut established, spi);
             }
         }
+    }
+    let may_ask = context
+        .connection
+        .as_ref()
+        .is_some_and(|connection| connection.may_rekey());
+    if established.children.is_empty() && !may_ask {
+        // We were allowed to begin when we did. Now there is nothing that we could do with it.
+        context.note(EventKind::IkeDeleted { by: End::Ours });
+        established.phase = Phase::Closing;
+        request::pump_or_die(context, sa, Box::new(established));
+        return;
     }
     sa.timers.clear(Timer::HalfOpen);
     sa.arm_lifetime(context);

@@ -36,6 +36,7 @@ pub(crate) fn handle(context: &mut Context<'_>, sa: &mut IkeSa) {
 
 fn on_handshake(context: &mut Context<'_>, sa: &mut IkeSa, timer: Timer) {
     match timer {
+        Timer::Retransmit if is_forbidden(context, sa) => sa.state = State::Dead,
         Timer::Retransmit => match std::mem::replace(&mut sa.state, State::Dead) {
             State::InitSent(mut init) => {
                 if again(context, sa, &mut init.retransmission) {
@@ -99,6 +100,24 @@ fn on_handshake(context: &mut Context<'_>, sa: &mut IkeSa, timer: Timer) {
         | Timer::Redundant
         | Timer::Rekey => {}
     }
+}
+
+/// Whether a message of a handshake is not to be said again: we may not begin any more, and the peer cannot have established
+/// the IKE SA yet.
+fn is_forbidden(context: &Context<'_>, sa: &IkeSa) -> bool {
+    let begun = match &sa.state {
+        State::InitSent(_) | State::IntermediateSent(_) => true,
+        State::AuthSent(_)
+        | State::Dead
+        | State::Established(_)
+        | State::InitAnswered(_)
+        | State::Refused(_) => false,
+    };
+    let forbidden = context
+        .connection
+        .as_ref()
+        .is_some_and(|connection| !connection.may_initiate());
+    begun && forbidden
 }
 
 fn on_established(

@@ -287,6 +287,16 @@ pub(super) fn on_message(
                 Err(fault)
             }
         },
+        State::IdSent(sent) if sa.connection.is_none() => match check_unwanted(sa, &sent, datagram) {
+            Ok(iv) => {
+                machine.take_back(scope, sa, &sent.handshake, sent.secrets.after(iv));
+                Ok(())
+            }
+            Err(fault) => {
+                sa.state = State::IdSent(sent);
+                Err(fault)
+            }
+        },
         State::IdSent(sent) => match check_answer(scope, sa, &sent, datagram) {
             Ok((parts, iv)) => {
                 machine.establish(scope, sa, sent.handshake, sent.secrets.after(iv), &parts);
@@ -571,6 +581,14 @@ fn check_answer(
     let id = check_proof(sa, &sent.handshake, secrets, &parts, Role::Responder)?;
     accept_identity(scope, sa, &id)?;
     Ok((parts, iv))
+}
+
+/// Message 6 where nobody asks any more whose SA it is. Yields the IV that follows.
+fn check_unwanted(sa: &Sa, sent: &IdSent, datagram: &Datagram<'_>) -> Result<Vec<u8>, Fault> {
+    let secrets = &sent.secrets;
+    let (parts, iv) = decrypt(&secrets.keys, &secrets.iv, datagram.header, datagram.bytes)?;
+    check_proof(sa, &sent.handshake, secrets, &parts, Role::Responder)?;
+    Ok(iv)
 }
 
 /// The identity that the peer proved.

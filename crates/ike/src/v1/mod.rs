@@ -43,6 +43,7 @@ use crate::channel::Role;
 use crate::connection::Connection;
 use crate::error::IkeError;
 use crate::evidence;
+use crate::finding::{End, EventKind};
 use crate::host::{Context, Host};
 use crate::sa::{SaId, rekey_after};
 use crate::status::DownReason;
@@ -318,28 +319,11 @@ impl Machine {
         let lifetime = handshake
             .lifetime
             .map_or(ours, |theirs| ours.min(theirs.max(MIN_IKE_LIFETIME)));
-        let rekey_at = connection
-            .may_initiate()
-            .then(|| now + rekey_after(lifetime, context.host));
-        sa.state = State::Established(Box::new(Established {
-            suite: handshake.suite,
-            keys: secrets.keys,
-            last_block: secrets.iv,
-            nonce_min: secrets.nonce_min,
-            quick: BTreeMap::new(),
-            used: BTreeSet::new(),
-            established_at: now,
-            last_heard: now,
-            rekey_at,
-            expire_at: now + lifetime,
-            wants_rekey: false,
-            superseded_at: None,
-            spare_since: None,
-            crossed: false,
-            keepalive_at: sa.keepalive_after(now),
-            probe: None,
-            sequence: rand::Rng::next_u32(&mut context.host.rng) >> 1,
-        }));
+        let may_initiate = connection.may_initiate();
+        let mut established = Established::new(context.host, handshake.suite, secrets, now + lifetime, now);
+        established.rekey_at = may_initiate.then(|| now + rekey_after(lifetime, context.host));
+        established.keepalive_at = sa.keepalive_after(now);
+        sa.state = State::Established(Box::new(established));
         let initial = parts
             .notifies
             .iter()
@@ -347,7 +331,53 @@ impl Machine {
         if initial {
             self.forget_older(scope, sa);
         }
+        if sa.role == Role::Initiator && !may_initiate && !self.has_children(sa.connection) {
+            // We were allowed to begin when we did. Now there is nothing that we could do with it.
+            self.end(scope, sa);
+            return;
+        }
         self.supersede_siblings(scope, sa);
+    }
+
+    fn has_children(&self, connection: Option<VpnConnectionId>) -> bool {
+        connection
+            .and_then(|id| self.tunnels.get(&id))
+            .is_some_and(|tunnel| !tunnel.children.is_empty())
+    }
+
+    /// Whether a handshake of ours is not to be said again: the peer cannot have established its SA yet, and either we may not
+    /// begin any more, or the peer has made another SA since, and has not answered this one.
+    fn is_needless(&self, scope: &Scope<'_>, sa: &Sa) -> bool {
+        let (unanswered, begun) = match &sa.state {
+            State::SaSent(_) => (true, true),
+            State::KeSent(_) => (false, true),
+            State::AggressiveAnswered(_)
+            | State::Dead
+            | State::Established(_)
+            | State::IdSent(_)
+            | State::KeAnswered(_)
+            | State::SaAnswered(_) => (false, false),
+        };
+        let forbidden = sa
+            .connection
+            .and_then(|id| scope.connections.get(&id))
+            .is_none_or(|connection| !connection.may_initiate());
+        let another = || {
+            let others = self.established_of(sa.connection);
+            others.iter().any(|id| !sa.replaces.contains(id))
+        };
+        begun && forbidden || unanswered && another()
+    }
+
+    /// The answer of a peer to the last message of a handshake whose connection has gone down: the peer has an SA now, which goes
+    /// at once.
+    fn take_back(&mut self, scope: &mut Scope<'_>, sa: &mut Sa, handshake: &Handshake, secrets: Secrets) {
+        let now = scope.now;
+        sa.request = None;
+        let established = Established::new(scope.host, handshake.suite, secrets, now, now);
+        sa.state = State::Established(Box::new(established));
+        self.delete_sa(scope, sa);
+        sa.state = State::Dead;
     }
 
     /// Of several SAs of a connection one is used: the newest, as far as it can be told. Those that were there when it began go,
@@ -461,6 +491,15 @@ impl Machine {
         } else {
             sa.state = State::Dead;
         }
+    }
+
+    /// An SA that we do not want goes, at the peer too.
+    fn end(&mut self, scope: &mut Scope<'_>, sa: &mut Sa) {
+        self.delete_sa(scope, sa);
+        if let Ok(connection) = scope.connection_of(sa) {
+            connection.diary.note(EventKind::IkeDeleted { by: End::Ours });
+        }
+        self.drop_sa(scope, sa);
     }
 
     /// An SA goes without a word; one that it made redundant stays.

@@ -233,6 +233,35 @@ impl Answered {
 }
 
 impl Established {
+    /// What phase 1 has led to, used for nothing yet.
+    pub(super) fn new(
+        host: &mut Host,
+        suite: IkeSuite,
+        secrets: Secrets,
+        expire_at: Instant,
+        now: Instant,
+    ) -> Self {
+        Self {
+            suite,
+            keys: secrets.keys,
+            last_block: secrets.iv,
+            nonce_min: secrets.nonce_min,
+            quick: BTreeMap::new(),
+            used: BTreeSet::new(),
+            established_at: now,
+            last_heard: now,
+            rekey_at: None,
+            expire_at,
+            wants_rekey: false,
+            superseded_at: None,
+            spare_since: None,
+            crossed: false,
+            keepalive_at: None,
+            probe: None,
+            sequence: rand::Rng::next_u32(&mut host.rng) >> 1,
+        }
+    }
+
     /// When a peer without a sign is asked whether it is there; for a spare when a peer that follows our rules has removed
     /// it.
     pub(super) fn probe_at(&self, interval: Duration) -> Instant {

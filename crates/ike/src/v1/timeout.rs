@@ -48,6 +48,10 @@ impl Machine {
         }
         let now = scope.now;
         let path = sa.path;
+        if sa.request.as_ref().is_some_and(|request| request.at <= now) && self.is_needless(scope, sa) {
+            sa.state = State::Dead;
+            return;
+        }
         let mut tries = 0;
         let goes_on = sa.request.as_mut().is_none_or(|request| {
             tries = request.retransmission.tries();
@@ -247,6 +251,11 @@ impl Machine {
         }
         for id in self.sas_of(connection) {
             self.with_sa(scope, id, |machine, scope, sa| {
+                if matches!(sa.state, State::IdSent(_)) {
+                    // The peer may have established it already: the answer decides, and is then taken back.
+                    sa.connection = None;
+                    return;
+                }
                 machine.delete_sa(scope, sa);
                 if let State::Established(established) = std::mem::replace(&mut sa.state, State::Dead) {
                     for (_, quick) in established.quick {

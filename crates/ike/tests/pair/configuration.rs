@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use isthmus_ike::ConnectionState;
+use isthmus_ike::{ConnectionState, EstablishMode};
 use isthmus_simnet::{Link, Pair, Side};
 use isthmus_types::{Encryption, Secret};
 
@@ -110,4 +110,43 @@ fn a_removed_connection_leaves_nothing() {
     // The other end goes on trying; nobody answers.
     assert!(pair.sent > sent);
     assert!(pair.peer(Side::Left).endpoint.is_idle());
+}
+
+#[test]
+fn a_first_message_is_not_repeated_once_only_the_peer_may_begin() {
+    let mut pair = Pair::new(1, Link::clean());
+    pair.upsert(Side::Left, Pair::config(Side::Left));
+    pair.run_for(Duration::from_millis(100));
+    assert_eq!(pair.sent, 1);
+    let mut peer_only = Pair::config(Side::Left);
+    peer_only.establish = EstablishMode::PeerOnly;
+    pair.upsert(Side::Left, peer_only);
+    pair.run_for(LONG);
+    assert_eq!(pair.sent, 1);
+    assert!(pair.peer(Side::Left).endpoint.is_idle());
+}
+
+/// What was begun before is finished. An IKE SA without a child, and without the right to ask for one, is of no use.
+#[test]
+fn an_empty_ike_sa_goes_if_only_the_peer_may_begin() {
+    let config = |side, establish| {
+        let mut config = Pair::config(side);
+        config.establish = establish;
+        config.options.childless = true;
+        config
+    };
+    for number in 1..=4 {
+        let mut pair = Pair::new(number as u64, Link::clean());
+        pair.upsert(Side::Right, config(Side::Right, EstablishMode::PeerOnly));
+        pair.upsert(Side::Left, config(Side::Left, EstablishMode::Bidirectional));
+        assert!(pair.run_until(LONG, |pair| pair.sent == number));
+        pair.upsert(Side::Left, config(Side::Left, EstablishMode::PeerOnly));
+        pair.run_for(LONG);
+        for side in [Side::Left, Side::Right] {
+            assert!(
+                pair.peer(side).endpoint.is_idle(),
+                "after message {number}: {side:?}"
+            );
+        }
+    }
 }

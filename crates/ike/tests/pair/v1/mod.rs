@@ -1,5 +1,6 @@
 //! The same network, with IKE version 1 at both ends.
 
+mod beginning;
 mod establish;
 mod hostile;
 mod rekey;
