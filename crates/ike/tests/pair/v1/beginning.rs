@@ -24,9 +24,12 @@ fn beginnings(pair: &Pair, side: Side) -> Vec<End> {
     let events = status.expect("a connection").events;
     events
         .iter()
-        .filter_map(|event| match &event.kind {
-            EventKind::IkeEstablished { by, .. } => Some(*by),
-            _ => None,
+        .filter_map(|event| {
+            if let EventKind::IkeEstablished { by, .. } = &event.kind {
+                Some(*by)
+            } else {
+                None
+            }
         })
         .collect()
 }
