@@ -18,7 +18,7 @@ pub use crate::cipher::bare::BareCbc;
 use crate::cipher::block::{BlockDecrypt, BlockEncrypt};
 use crate::cipher::mac::Mac;
 use crate::cipher::short_tag::ShortTag;
-use crate::stack;
+use crate::stack::{self, KEY_SCHEDULE};
 use crate::suite::{CipherSuite, KeyMaterial, SALT_LEN, SuiteError};
 
 /// Longest initialisation vector of any suite, bytes.
@@ -80,7 +80,7 @@ impl Sealer {
     /// if the system gives no random bytes.
     pub fn new(suite: CipherSuite, keys: &KeyMaterial) -> Result<Self, SuiteError> {
         let made = Self::make(suite, keys);
-        stack::erase();
+        stack::erase::<KEY_SCHEDULE>();
         made
     }
 
@@ -198,7 +198,7 @@ impl Opener {
     /// [`SuiteError::KeyLength`] if the keys do not fit the suite.
     pub fn new(suite: CipherSuite, keys: &KeyMaterial) -> Result<Self, SuiteError> {
         let made = Self::make(suite, keys);
-        stack::erase();
+        stack::erase::<KEY_SCHEDULE>();
         made
     }
 
@@ -356,14 +356,14 @@ impl AeadKey {
 /// The state erases itself; a cipher may have spilled round keys to the stack of the thread that has used it.
 impl Drop for Sealer {
     fn drop(&mut self) {
-        stack::erase();
+        stack::erase::<KEY_SCHEDULE>();
     }
 }
 
 /// As that of [`Sealer`].
 impl Drop for Opener {
     fn drop(&mut self) {
-        stack::erase();
+        stack::erase::<KEY_SCHEDULE>();
     }
 }
 

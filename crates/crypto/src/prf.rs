@@ -6,12 +6,12 @@ use md5::Md5;
 use sha1::{Digest, Sha1};
 use sha2::{Sha256, Sha384, Sha512};
 use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
+
+use crate::stack::{self, HASH};
 
 /// Most output that [`prf_plus`] gives: 255 blocks.
 const MAX_BLOCKS: usize = 255;
-/// Words of the stack that are erased after a computation: more than it takes.
-const SCRUBBED: usize = 512;
 
 /// More output was asked for than prf+ can give (255 blocks).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,15 +31,20 @@ pub const fn prf_len(prf: Prf) -> usize {
 
 /// `prf(key, parts[0] | parts[1] | …)`.
 pub fn prf(prf: Prf, key: &[u8], parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
-    let out = match prf {
+    let out = block(prf, key, parts);
+    stack::erase::<HASH>();
+    out
+}
+
+/// As [`prf`], but leaves the stack as it is.
+fn block(function: Prf, key: &[u8], parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
+    match function {
         Prf::HmacMd5 => compute::<Hmac<Md5>>(key, parts),
         Prf::HmacSha1 => compute::<Hmac<Sha1>>(key, parts),
         Prf::HmacSha2_256 => compute::<Hmac<Sha256>>(key, parts),
         Prf::HmacSha2_384 => compute::<Hmac<Sha384>>(key, parts),
         Prf::HmacSha2_512 => compute::<Hmac<Sha512>>(key, parts),
-    };
-    scrub_stack();
-    out
+    }
 }
 
 /// The first `len` bytes of `prf+(key, parts[0] | parts[1] | …)`.
@@ -58,19 +63,20 @@ pub fn prf_plus(
     }
     // All blocks at once, so that no copy is left behind by growing.
     let mut out = Zeroizing::new(Vec::with_capacity(len + block_len));
-    let mut block = Zeroizing::new(Vec::new());
+    let mut last = Zeroizing::new(Vec::new());
     let mut number = 0u8;
     while out.len() < len {
         number = number.saturating_add(1);
         let counter = [number];
         let mut input: Vec<&[u8]> = Vec::with_capacity(parts.len() + 2);
-        input.push(&block);
+        input.push(&last);
         input.extend_from_slice(parts);
         input.push(&counter);
-        let next = prf(function, key, &input);
+        let next = block(function, key, &input);
         out.extend_from_slice(&next);
-        block = next;
+        last = next;
     }
+    stack::erase::<HASH>();
     out.truncate(len);
     Ok(out)
 }
@@ -124,14 +130,6 @@ fn compute<M: Mac + KeyInit>(key: &[u8], parts: &[&[u8]]) -> Zeroizing<Vec<u8>> 
         mac.update(part);
     }
     Zeroizing::new(mac.finalize().into_bytes().to_vec())
-}
-
-/// Erases what the functions that were called last have left on the stack: libraries move keys and results there.
-#[inline(never)]
-fn scrub_stack() {
-    let mut room = [0_u64; SCRUBBED];
-    room.zeroize();
-    std::hint::black_box(&mut room);
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use isthmus_types::Encryption;
 
 use crate::cipher::block::{BlockDecrypt, BlockEncrypt};
 use crate::cipher::{OpenError, SealError};
-use crate::stack;
+use crate::stack::{self, KEY_SCHEDULE};
 use crate::suite::SuiteError;
 
 /// A block cipher in CBC mode with the IV chosen by the caller (RFC 2409 appendix B).
@@ -20,7 +20,7 @@ impl BareCbc {
     /// [`SuiteError::KeyLength`] if the key does not fit, [`SuiteError::IntegrityGiven`] for an AEAD.
     pub fn new(encryption: Encryption, key: &[u8]) -> Result<Self, SuiteError> {
         let made = Self::make(encryption, key);
-        stack::erase();
+        stack::erase::<KEY_SCHEDULE>();
         made
     }
 

@@ -11,6 +11,8 @@ mod primes;
 use isthmus_types::DhGroup;
 use zeroize::Zeroizing;
 
+use crate::stack::{self, KEY_SCHEDULE, POWER};
+
 /// A private value, for one exchange. Erased when dropped, never printed.
 pub struct PrivateKey {
     group: DhGroup,
@@ -58,6 +60,13 @@ impl PrivateKey {
     /// # Errors
     /// [`DhError::Generate`].
     pub fn generate(group: DhGroup) -> Result<Self, DhError> {
+        let made = Self::make(group);
+        erase_stack(group);
+        made
+    }
+
+    #[inline(never)]
+    fn make(group: DhGroup) -> Result<Self, DhError> {
         let (kind, public) = if let Some(modp) = modp::Modp::of(group) {
             let exponent = modp::Exponent::generate(modp)?;
             let public = exponent.public();
@@ -88,10 +97,26 @@ impl PrivateKey {
         if peer_public.len() != public_len(self.group) {
             return Err(DhError::PublicValue);
         }
+        let secret = self.secret(peer_public);
+        erase_stack(self.group);
+        secret
+    }
+
+    #[inline(never)]
+    fn secret(&self, peer_public: &[u8]) -> Result<Zeroizing<Vec<u8>>, DhError> {
         match &self.kind {
             Kind::Modp(exponent) => exponent.agree(peer_public),
             Kind::Curve(key) => key.agree(peer_public),
         }
+    }
+}
+
+/// Powers and points are computed on the stack.
+fn erase_stack(group: DhGroup) {
+    if modp::Modp::of(group).is_some() {
+        stack::erase::<POWER>();
+    } else {
+        stack::erase::<KEY_SCHEDULE>();
     }
 }
 

@@ -6,9 +6,10 @@ mod search;
 
 use std::time::Duration;
 
+use isthmus_crypto::dh::PrivateKey;
 use isthmus_ike::ChildSa;
 use isthmus_simnet::{Link, Pair, Side};
-use isthmus_types::Secret;
+use isthmus_types::{DhGroup, Secret};
 
 use crate::search::{MASK, Wanted, left_of, search};
 
@@ -56,4 +57,35 @@ fn nothing_secret_is_left_in_memory_after_close() {
     drop(pair);
     let left = left_of(&wanted);
     assert!(left.is_empty(), "{left:?}; while in use: {before:?}");
+}
+
+#[test]
+fn no_secret_of_a_key_exchange_is_left_on_the_stack() {
+    for group in [
+        DhGroup::Modp1024,
+        DhGroup::Modp2048,
+        DhGroup::Modp8192,
+        DhGroup::Ecp256,
+        DhGroup::X25519,
+    ] {
+        let ours = PrivateKey::generate(group).expect("a key");
+        let theirs = PrivateKey::generate(group).expect("a key");
+        let secret = ours.agree(theirs.public()).expect("a secret");
+        let (first, last) = (&secret[..16], &secret[secret.len() - 16..]);
+        let backwards = |bytes: &[u8]| {
+            let mut wanted = Wanted::new("secret, lowest byte first", bytes);
+            wanted.masked.reverse();
+            wanted
+        };
+        let wanted = [
+            Wanted::new("begin of the secret", first),
+            Wanted::new("end of the secret", last),
+            backwards(first),
+            backwards(last),
+        ];
+        assert!(search(&wanted[..2]).iter().all(|times| *times > 0), "{group}");
+        drop((ours, theirs, secret));
+        let left = left_of(&wanted);
+        assert!(left.is_empty(), "{group}: {left:?}");
+    }
 }
