@@ -1,4 +1,4 @@
-//! The packet plane of one gateway: from TUN to UDP and from UDP to TUN, each on a thread of its own or both on one.
+//! The packet plane of one gateway: from TUN to UDP and from UDP to TUN, under load each on a thread of its own.
 //!
 //! One thread alone owns an SA and is told of changes through a bounded queue, so a packet meets no lock. Where a
 //! connection has several SAs for the same traffic (RFC 9611) they are dealt out over lanes: the thread that reads for a
@@ -37,15 +37,12 @@ pub use native::PathReport;
 use outbound::Outbound;
 pub use outer::{Wrapping, is_native, native};
 use queue::{CommandSender, command_queue};
-use worker::Both;
 
 /// UDP port of IKE.
 pub const IKE_PORT: u16 = 500;
 /// UDP port of IKE and ESP behind a NAT (RFC 3948).
 pub const NAT_PORT: u16 = 4500;
 
-/// Up to so many cores, one thread drives both directions.
-const ONE_THREAD_CORES: usize = 1;
 /// Most lanes of a direction, and cores for each by default: there are two directions.
 const MAX_LANES: usize = 8;
 const CORES_PER_LANE: usize = 2;
@@ -292,7 +289,7 @@ impl Plane {
         let mut plane = Self {
             inbound,
             outbound,
-            threads: Vec::with_capacity(2),
+            threads: Vec::new(),
             counters: Arc::clone(&counters),
         };
         let outbound = Outbound::new(
@@ -303,13 +300,7 @@ impl Plane {
             lanes,
         );
         let inbound = Inbound::new(inbound_commands, events, counters, lanes);
-        if cores() > ONE_THREAD_CORES {
-            plane.threads.push(spawn("esp-out", || worker::run(outbound))?);
-            plane.threads.push(spawn("esp-in", || worker::run(inbound))?);
-        } else {
-            let both = Both { outbound, inbound };
-            plane.threads.push(spawn("esp", || both.run())?);
-        }
+        plane.threads = worker::start(outbound, inbound, cores())?;
         Ok(plane)
     }
 

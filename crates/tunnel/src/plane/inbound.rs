@@ -37,6 +37,8 @@ pub(super) struct Inbound {
     ike_waits: bool,
     raw_waits: bool,
     turns: usize,
+    // Bytes received on port 4500.
+    volume: usize,
     // The first lane, and the others; which of them an SPI belongs to if not to the first.
     opening: Opening,
     lanes: Lanes<OpeningLane>,
@@ -67,6 +69,7 @@ impl Inbound {
             ike_waits: false,
             raw_waits: false,
             turns: 0,
+            volume: 0,
             opening: Opening::new(events.clone(), Arc::clone(&counters)),
             lanes: Lanes::new("esp-in", lanes, RECEIVE_LEN),
             placed: SpiMap::default(),
@@ -209,6 +212,7 @@ impl Inbound {
                 self.opening.flush(device);
                 return Turn::Idle;
             };
+            self.volume += received.len;
             // What came may be on an SA whose command came while we were busy.
             if !self.execute_waiting() {
                 return Turn::End;
@@ -300,6 +304,10 @@ impl Direction for Inbound {
         self.drain_nat(&device)
     }
 
+    fn take_volume(&mut self) -> usize {
+        std::mem::take(&mut self.volume)
+    }
+
     fn descriptors(&self) -> [Option<BorrowedFd<'_>>; MAX_DESCRIPTORS] {
         let commands = Some(self.commands.as_fd());
         match self.device.as_deref() {
@@ -324,6 +332,8 @@ impl Direction for Inbound {
         }
         self.ike_waits |= ike;
         self.raw_waits |= native || icmp;
+        // All of them have just been looked at.
+        self.turns = 0;
     }
 }
 

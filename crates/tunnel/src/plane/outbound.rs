@@ -44,6 +44,8 @@ pub(super) struct Outbound {
     events: EventSender,
     counters: Arc<Counters>,
     mtu: u16,
+    // Bytes read.
+    volume: usize,
 }
 
 /// Where an SA is.
@@ -91,13 +93,17 @@ impl Outbound {
             events,
             counters,
             mtu,
+            volume: 0,
         }
     }
 
     fn burst(&mut self, device: &Device) -> io::Result<Turn> {
         for _ in 0..BURST {
             match device.tun.read(&mut self.read) {
-                Ok(len) => self.take(len, device),
+                Ok(len) => {
+                    self.volume += len;
+                    self.take(len, device);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.sealing.flush(device);
                     return Ok(Turn::Idle);
@@ -322,6 +328,10 @@ impl Direction for Outbound {
             self.untold = Some((device.epoch, error));
             Turn::Busy
         })
+    }
+
+    fn take_volume(&mut self) -> usize {
+        std::mem::take(&mut self.volume)
     }
 
     fn descriptors(&self) -> [Option<BorrowedFd<'_>>; MAX_DESCRIPTORS] {
