@@ -128,6 +128,7 @@ impl<O: Direction, I: Direction> First<O, I> {
                 .map_or(0, |outbound| outbound.take_volume());
             if since_sleep.add(volume + self.inbound.take_volume()) {
                 self.load.note();
+                self.take_back();
                 self.lend();
             }
             look_inbound = true;
@@ -135,6 +136,15 @@ impl<O: Direction, I: Direction> First<O, I> {
                 look_inbound = self.wait();
                 since_sleep = SinceSleep::default();
             }
+        }
+    }
+
+    /// Takes the outbound direction if it was given back: under load this thread may not sleep for long.
+    fn take_back(&mut self) {
+        if let Some(second) = &self.second
+            && self.outbound.is_none()
+        {
+            self.outbound = second.returned.next();
         }
     }
 
@@ -164,7 +174,7 @@ impl<O: Direction, I: Direction> First<O, I> {
         self.inbound.wake(ready[0]);
         if came_back && let Some(second) = &self.second {
             second.returned.reset();
-            self.outbound = second.returned.next();
+            self.take_back();
         }
         true
     }
@@ -426,6 +436,53 @@ mod tests {
         gateway.drive_until(LOAD_BYTES, true);
         gateway.stop();
         Gateway::start(2).stop();
+    }
+
+    /// Never sleeps, and ends when told so.
+    struct Restless {
+        end: Receiver<()>,
+    }
+
+    impl Direction for Restless {
+        fn turn(&mut self) -> Turn {
+            match self.end.try_recv() {
+                Ok(()) => Turn::End,
+                Err(_) => Turn::Busy,
+            }
+        }
+
+        fn take_volume(&mut self) -> usize {
+            LOAD_BYTES
+        }
+
+        fn descriptors(&self) -> [Option<BorrowedFd<'_>>; MAX_DESCRIPTORS] {
+            [None; MAX_DESCRIPTORS]
+        }
+
+        fn patience(&self) -> PollTimeout {
+            PollTimeout::NONE
+        }
+
+        fn wake(&mut self, _: [bool; MAX_DESCRIPTORS]) {}
+    }
+
+    #[test]
+    fn what_is_given_back_as_load_begins_anew_is_lent_again_by_a_thread_that_never_sleeps() {
+        let (lend, lent) = sync_channel(1);
+        let (give_back, returned) = command_queue(1).unwrap();
+        let (end, told) = channel();
+        let (_outbound, recorder) = End::new();
+        give_back.send(Box::new(recorder));
+        let first = First {
+            inbound: Restless { end: told },
+            outbound: None,
+            second: Some(Second { lend, returned }),
+            load: Arc::new(Load::new()),
+        };
+        let thread = std::thread::spawn(move || first.run());
+        assert!(lent.recv_timeout(DEADLINE).is_ok(), "it was not lent");
+        end.send(()).unwrap();
+        thread.join().unwrap();
     }
 
     #[test]
