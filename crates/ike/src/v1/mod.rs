@@ -295,6 +295,11 @@ impl Machine {
         let now = scope.now;
         sa.request = None;
         let path = sa.path;
+        let is_first = self.has_nothing(sa);
+        let initial = parts
+            .notifies
+            .iter()
+            .any(|notify| notify.notify_type == NotifyType::INITIAL_CONTACT);
         if let Some(connection) = sa.connection {
             self.tunnels.entry(connection).or_default().nonce_rule = sa.features.nonce_rule;
         }
@@ -307,7 +312,7 @@ impl Machine {
         connection.wanted = true;
         connection.in_contact = true;
         connection.ike_pause.reset();
-        if sa.role == Role::Responder {
+        if sa.role == Role::Responder && (is_first || initial) {
             // Who begins phase 1 wants Child SAs: what is missing after a while we ask for.
             connection.child_pause.at_least(PEER_FIRST, now);
         }
@@ -324,10 +329,6 @@ impl Machine {
         established.rekey_at = may_initiate.then(|| now + rekey_after(lifetime, context.host));
         established.keepalive_at = sa.keepalive_after(now);
         sa.state = State::Established(Box::new(established));
-        let initial = parts
-            .notifies
-            .iter()
-            .any(|notify| notify.notify_type == NotifyType::INITIAL_CONTACT);
         if initial {
             self.forget_older(scope, sa);
         }
@@ -340,9 +341,8 @@ impl Machine {
     }
 
     fn has_children(&self, connection: Option<VpnConnectionId>) -> bool {
-        connection
-            .and_then(|id| self.tunnels.get(&id))
-            .is_some_and(|tunnel| !tunnel.children.is_empty())
+        let tunnel = connection.and_then(|id| self.tunnels.get(&id));
+        tunnel.is_some_and(|tunnel| tunnel.children.iter().any(|child| child.doubted_at.is_none()))
     }
 
     /// Whether a handshake of ours is not to be said again: the peer cannot have established its SA yet, and either we may not
@@ -541,8 +541,9 @@ impl Machine {
         }
     }
 
-    /// The peer has lost everything that was there before this SA began: no delete is due. What came to be while it was
-    /// being made is not meant, as both ends may have begun at once.
+    /// The peer has lost everything that was there before this SA began: no delete is due for an ISAKMP SA. What came to be while
+    /// it was being made is not meant, as both ends may have begun at once. Child SAs are replaced before they go: a peer that
+    /// has lost only its ISAKMP SA says the same.
     fn forget_older(&mut self, scope: &mut Scope<'_>, sa: &Sa) {
         let Some(connection) = sa.connection else {
             return;
@@ -558,7 +559,7 @@ impl Machine {
                 }
             });
         }
-        self.forget_children(scope, connection, |child| child.installed_at < before);
+        self.doubt_children(scope, connection, before);
     }
 
     /// An authentic message came: behind a NAT the peer is where it came from.

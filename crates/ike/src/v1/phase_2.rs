@@ -15,9 +15,13 @@ use crate::finding::{End, EventKind, Layer};
 use crate::host::GRACE;
 use crate::sa::SaId;
 
-/// A delete is sent once more after this time, and then again, while what the peer sends meanwhile is still received.
-const DELETE_AGAIN: Duration = Duration::from_secs(2);
-const DELETES_MORE: u8 = 2;
+/// From the first delete to those that follow. What the peer sends until the second of them is still received.
+const DELETES: [Duration; 4] = [
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+    Duration::from_secs(7),
+    Duration::from_secs(15),
+];
 /// From the last packet on a child to its delete, which must not overtake it.
 const QUIET: Duration = Duration::from_millis(500);
 /// The peer may have begun an ISAKMP SA so long before we hear of it.
@@ -182,6 +186,24 @@ impl Machine {
         }
     }
 
+    /// The peer says that it has lost the children that were installed before. They are replaced, and go in any case if the
+    /// peer does not send on them.
+    pub(super) fn doubt_children(
+        &mut self,
+        scope: &mut Scope<'_>,
+        connection: VpnConnectionId,
+        before: Instant,
+    ) {
+        let now = scope.now;
+        let tunnel = self.tunnels.get_mut(&connection);
+        let children = tunnel.into_iter().flat_map(|tunnel| &mut tunnel.children);
+        for child in children.filter(|child| child.installed_at < before) {
+            child.outdated = true;
+            child.doubted_at.get_or_insert(now);
+        }
+        scope.touched.insert(connection);
+    }
+
     /// Children go now and without a word.
     pub(super) fn forget_children(
         &mut self,
@@ -219,9 +241,8 @@ impl Machine {
         };
         self.send_delete(scope, connection, child.inbound_spi);
         if let Some(tunnel) = self.tunnels.get_mut(&connection) {
-            tunnel
-                .farewells
-                .push((scope.now + DELETE_AGAIN, child.inbound_spi, DELETES_MORE));
+            let later = DELETES.map(|after| (scope.now + after, child.inbound_spi));
+            tunnel.farewells.extend(later);
         }
         if let Some(connection) = scope.connections.get_mut(&connection) {
             connection.diary.note(EventKind::ChildDeleted {
@@ -310,7 +331,7 @@ impl Machine {
         let mut over = Vec::new();
         let mut superseded = Vec::new();
         for child in &mut tunnel.children {
-            if child.expire_at <= now {
+            if child.expire_at <= now || child.is_lost(now) {
                 over.push(child.id);
             } else if is_due(child.superseded_at, now) {
                 // One that never came into use will not.
@@ -321,13 +342,9 @@ impl Machine {
             }
         }
         let farewells = std::mem::take(&mut tunnel.farewells);
-        let (again, later): (Vec<_>, Vec<_>) = farewells.into_iter().partition(|(at, ..)| *at <= now);
+        let (again, later): (Vec<_>, Vec<_>) = farewells.into_iter().partition(|(at, _)| *at <= now);
         tunnel.farewells = later;
-        let more = again.iter().filter(|(_, _, left)| *left > 1);
-        tunnel
-            .farewells
-            .extend(more.map(|(_, spi, left)| (now + DELETE_AGAIN, *spi, *left - 1)));
-        for (_, spi, _) in again {
+        for (_, spi) in again {
             self.send_delete(scope, connection, spi);
         }
         for id in over {

@@ -1,6 +1,6 @@
 //! The Child SAs of a connection. They outlive the ISAKMP SA that they were made under.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use isthmus_types::Cidr;
 
@@ -10,6 +10,11 @@ use crate::config::ConnectionConfig;
 use crate::event::ChildId;
 use crate::sa::SaId;
 use crate::selector::{Selector, Traffic};
+
+/// How long a child stays that the peer says it has lost, if nothing comes on it.
+const DOUBT: Duration = Duration::from_secs(10);
+/// What comes on it so soon after may have been on the way.
+const ON_THE_WAY: Duration = Duration::from_secs(1);
 
 /// One range on our side and one on the peer's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +46,8 @@ pub(super) struct Child {
     pub(super) superseded_at: Option<Instant>,
     /// Nothing is sent on it any more, and it will not come back into use.
     pub(super) leaves: bool,
+    /// When the peer said that it has lost everything: it goes soon then, unless the peer sends on it all the same.
+    pub(super) doubted_at: Option<Instant>,
     /// It is to be replaced before an ISAKMP SA goes, as it may go with that.
     pub(super) hangs: bool,
     /// The ISAKMP SA that it was made under.
@@ -59,8 +66,8 @@ pub(super) struct Tunnel {
     pub(super) pair_turn: usize,
     /// Which part of the offer the next phase 1 makes: the next one after a refusal.
     pub(super) offer_turn: usize,
-    /// Inbound SPIs whose delete is sent once more then, as nothing confirms the first, and how often still.
-    pub(super) farewells: Vec<(Instant, u32, u8)>,
+    /// Inbound SPIs whose delete is sent once more then, as nothing confirms the first.
+    pub(super) farewells: Vec<(Instant, u32)>,
 }
 
 impl Pair {
@@ -117,11 +124,17 @@ impl Child {
         }
     }
 
+    /// Whether the peer seems to have lost it, as it said.
+    pub(super) fn is_lost(&self, now: Instant) -> bool {
+        self.doubted_at.is_some_and(|at| at + DOUBT <= now)
+    }
+
     pub(super) fn next_timeout(&self) -> Instant {
         let rekey = self
             .rekey_at
             .filter(|_| !self.outdated && self.superseded_at.is_none());
-        [rekey, self.superseded_at]
+        let doubt = self.doubted_at.map(|at| at + DOUBT);
+        [rekey, self.superseded_at, doubt]
             .into_iter()
             .flatten()
             .fold(self.expire_at, Instant::min)
@@ -143,6 +156,13 @@ impl Tunnel {
         Some(self.children.remove(place))
     }
 
+    /// The peer sends on a child that it said it had lost: so it has the others, too.
+    pub(super) fn trust(&mut self, now: Instant) {
+        for child in &mut self.children {
+            child.doubted_at = child.doubted_at.filter(|at| now < *at + ON_THE_WAY);
+        }
+    }
+
     /// The children of a pair that are in use.
     pub(super) fn in_use<'a>(&'a self, pair: &'a Pair) -> impl Iterator<Item = &'a Child> {
         self.children
@@ -151,7 +171,7 @@ impl Tunnel {
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        let farewells = self.farewells.iter().map(|(at, ..)| *at);
+        let farewells = self.farewells.iter().map(|(at, _)| *at);
         self.children
             .iter()
             .map(Child::next_timeout)
@@ -200,6 +220,7 @@ mod tests {
             outdated: false,
             superseded_at: None,
             leaves: false,
+            doubted_at: None,
             hangs: false,
             made_under: SaId(0),
         }

@@ -115,11 +115,16 @@ impl Machine {
         child: ChildId,
     ) {
         let now = scope.now;
-        let waits = self
-            .tunnels
-            .get(&connection)
-            .and_then(|tunnel| tunnel.child(child))
-            .is_some_and(|child| !child.ready);
+        let mut waits = false;
+        if let Some(tunnel) = self.tunnels.get_mut(&connection)
+            && let Some(found) = tunnel.child(child)
+        {
+            waits = !found.ready;
+            if found.doubted_at.is_some() {
+                // A timer that was armed for the doubt comes too early, which does no harm.
+                tunnel.trust(now);
+            }
+        }
         if waits {
             self.make_ready(scope, Some(connection), child);
         }

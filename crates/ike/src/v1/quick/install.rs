@@ -125,6 +125,7 @@ pub(super) fn install(
             outdated: false,
             superseded_at: None,
             leaves: false,
+            doubted_at: None,
             hangs: false,
             made_under: sa.id,
         },

@@ -1,10 +1,10 @@
 use std::time::Duration;
 
-use isthmus_ike::{ConnectionState, DownReason};
+use isthmus_ike::{ConnectionState, DownReason, Endpoint};
 use isthmus_simnet::{Link, Pair, Side};
 
 use super::{settled, version_1};
-use crate::{LONG, REST, reason};
+use crate::{LONG, REST, child_spi, reason};
 
 fn config(side: Side) -> isthmus_ike::ConnectionConfig {
     let mut config = Pair::config(side);
@@ -112,4 +112,51 @@ fn other_ranges_or_proposals_replace_the_children_only() {
         .unwrap();
     assert_eq!(status.esp_suite.unwrap().to_string(), "aes256gcm16");
     assert_eq!(crate::lost(&pair), 0);
+}
+
+/// The end of `side` loses its IKE state alone: its SAs of ESP go on.
+fn forget_ike(pair: &mut Pair, side: Side) {
+    let now = pair.now();
+    pair.peer_mut(side).endpoint = Endpoint::new(side.address(), [7; 32], now);
+}
+
+#[test]
+fn a_child_stays_until_the_restarted_peer_has_a_new_one() {
+    for seed in 0..4 {
+        let mut pair = settled(seed);
+        pair.journal = Some(Vec::new());
+        pair.restart(Side::Right);
+        pair.upsert(Side::Right, config(Side::Right));
+        let mut stays = true;
+        let settles = pair.run_until(LONG, |pair| {
+            stays &= pair.peer(Side::Left).is_up();
+            pair.is_settled()
+        });
+        assert!(settles, "seed {seed}: {:?}", pair.discord());
+        assert!(stays, "seed {seed}: {:#?}", pair.journal);
+    }
+}
+
+/// A peer that has lost no more than its ISAKMP SA says the same as one that has lost everything.
+#[test]
+fn a_child_that_the_peer_says_it_has_lost_stays_if_the_peer_sends_on_it() {
+    for (traffic, stays) in [(true, true), (false, false)] {
+        let mut pair = settled(1);
+        let before = child_spi(&pair, Side::Left);
+        pair.set_traffic(traffic);
+        pair.run_for(Duration::from_secs(1));
+        forget_ike(&mut pair, Side::Right);
+        let mut other = config(Side::Right);
+        // So nothing replaces the child.
+        other.esp_proposals[0].encryption = vec![isthmus_types::Encryption::Aes256Gcm16];
+        pair.upsert(Side::Right, other);
+        pair.run_for(Duration::from_secs(5));
+        assert_eq!(child_spi(&pair, Side::Left), before);
+        pair.run_for(Duration::from_secs(25));
+        let left = pair.peer(Side::Left).endpoint.status(Side::Left.connection());
+        let children = left.unwrap().children;
+        let is_there = children.iter().any(|child| child.inbound_spi == before);
+        assert_eq!(is_there, stays, "{children:?}");
+        assert_eq!(pair.peer(Side::Left).children.is_empty(), !stays);
+    }
 }
