@@ -139,6 +139,13 @@ pub enum FindingKind {
         /// Bytes of the message that got no answer.
         bytes: usize,
     },
+    /// The peer refused our ESP proposals with one setting of perfect forward secrecy and accepted them with another one of ours.
+    GroupAccepted {
+        /// What it refused, in words.
+        refused: String,
+        /// What it accepted, in words.
+        accepted: String,
+    },
     /// The peer demands a key exchange in a group that we do not have in our proposals.
     GroupDemanded {
         /// Where.
@@ -249,6 +256,14 @@ pub enum FindingKind {
         left_out: Vec<Selector>,
         /// What is carried on this side.
         carried: Vec<Selector>,
+    },
+    /// The peer refused a Child SA for its algorithms or for its setting of perfect forward secrecy, and does not say for which: in
+    /// IKEv1 the answer is the same.
+    ProposalOrGroupRefused {
+        /// Our algorithms, in words.
+        proposals: String,
+        /// Our settings of perfect forward secrecy, in words.
+        groups: String,
     },
     /// The address ranges do not overlap.
     SelectorsRefused {
@@ -371,6 +386,7 @@ impl FindingKind {
             Self::AuthenticationRefusedByPeer { .. } => "authentication_refused_by_peer",
             Self::CertificateRefused { .. } => "certificate_refused",
             Self::FragmentsLost { .. } => "fragments_lost",
+            Self::GroupAccepted { .. } => "group_accepted",
             Self::GroupDemanded { .. } => "group_demanded",
             Self::IdentityMismatch { .. } => "identity_mismatch",
             Self::KeyDoubted { .. } => "key_doubted",
@@ -385,6 +401,7 @@ impl FindingKind {
             Self::PfsMismatch { .. } => "pfs_mismatch",
             Self::PfsUnverified { .. } => "pfs_unverified",
             Self::PortUnanswered { .. } => "port_unanswered",
+            Self::ProposalOrGroupRefused { .. } => "proposal_or_group_refused",
             Self::SelectorsNarrowed { .. } => "selectors_narrowed",
             Self::SelectorsRefused { .. } => "selectors_refused",
             Self::TransportModeAsked { .. } => "transport_mode_asked",
@@ -407,6 +424,7 @@ impl FindingKind {
             | Self::NoAnswer { .. }
             | Self::NoProposalInCommon { .. }
             | Self::PfsMismatch { .. }
+            | Self::ProposalOrGroupRefused { .. }
             | Self::SelectorsRefused { .. }
             | Self::VersionMismatch { .. } => Severity::Error,
             Self::LifetimeSkew { .. }
@@ -415,7 +433,7 @@ impl FindingKind {
             | Self::SelectorsNarrowed { .. } => Severity::Warning,
             Self::TransportModeAsked { refused: true } => Severity::Error,
             Self::TransportModeAsked { refused: false } => Severity::Warning,
-            Self::NatFound { .. } | Self::PfsUnverified { .. } => Severity::Info,
+            Self::GroupAccepted { .. } | Self::NatFound { .. } | Self::PfsUnverified { .. } => Severity::Info,
             Self::Other { reason, .. } => match reason {
                 DownReason::Negotiating => Severity::Info,
                 DownReason::AuthenticationFailed
@@ -476,7 +494,8 @@ impl FindingKind {
                 DownReason::PeerNotResponding => "peer_address",
                 DownReason::SelectorMismatch => "cidrs",
             },
-            Self::PfsMismatch { .. } | Self::PfsUnverified { .. } => "esp.pfs",
+            Self::GroupAccepted { .. } | Self::PfsMismatch { .. } | Self::PfsUnverified { .. } => "esp.pfs",
+            Self::ProposalOrGroupRefused { .. } => "esp.proposals",
             Self::PortUnanswered { .. } => "udp_500",
             Self::SelectorsNarrowed { end, .. } => cidrs(Some(*end)),
             Self::SelectorsRefused { end, .. } => cidrs(*end),
@@ -504,10 +523,12 @@ impl FindingKind {
                 .nearest
                 .as_ref()
                 .map_or_else(|| vec![self.field()], |nearest| nearest.fields.clone()),
+            Self::ProposalOrGroupRefused { .. } => vec!["esp.proposals", "esp.pfs"],
             Self::SelectorsRefused { end: None, .. } => vec!["cidrs", "local_cidrs", "peer_cidrs"],
             Self::AddressUnknown { .. }
             | Self::CertificateRefused { .. }
             | Self::FragmentsLost { .. }
+            | Self::GroupAccepted { .. }
             | Self::GroupDemanded { .. }
             | Self::IdentityMismatch { .. }
             | Self::KeyDoubted { .. }
@@ -545,10 +566,13 @@ impl FindingKind {
                 Layer::Esp => DownReason::IpsecProposalMismatch,
                 Layer::Ike => DownReason::IkeProposalMismatch,
             },
-            Self::PfsMismatch { .. } => DownReason::IpsecProposalMismatch,
+            Self::PfsMismatch { .. } | Self::ProposalOrGroupRefused { .. } => {
+                DownReason::IpsecProposalMismatch
+            }
             Self::VersionMismatch { .. } => DownReason::IkeProposalMismatch,
             Self::SelectorsRefused { .. } | Self::TransportModeAsked { .. } => DownReason::SelectorMismatch,
-            Self::LifetimeSkew { .. }
+            Self::GroupAccepted { .. }
+            | Self::LifetimeSkew { .. }
             | Self::NatFound { .. }
             | Self::ObsoleteAlgorithm { .. }
             | Self::PfsUnverified { .. }
@@ -565,6 +589,7 @@ impl FindingKind {
             Self::AuthenticationRefusedByPeer { .. }
                 | Self::Other { .. }
                 | Self::NoProposalInCommon { theirs: None, .. }
+                | Self::ProposalOrGroupRefused { .. }
                 | Self::SelectorsRefused { theirs: None, .. }
         );
         if matches!(self, Self::NoAnswer { .. }) {

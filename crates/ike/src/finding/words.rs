@@ -28,6 +28,11 @@ impl FindingKind {
             Self::FragmentsLost { peer, bytes } => format!(
                 "{peer} answers small messages but not the one of {bytes} bytes: fragments seem to be lost on the way"
             ),
+            Self::GroupAccepted { refused, accepted } => {
+                format!(
+                    "the peer refused our ESP proposals with PFS {refused} and accepts those with {accepted}"
+                )
+            }
             Self::GroupDemanded { layer, theirs, ours } => {
                 format!("the peer demands group {theirs} for {layer}, ours are {ours}")
             }
@@ -92,6 +97,10 @@ impl FindingKind {
             Self::PortUnanswered { peer } => {
                 format!("{peer} did not answer on UDP port 500 but does on UDP port 4500")
             }
+            Self::ProposalOrGroupRefused { proposals, groups } => format!(
+                "the peer refused a Child SA and does not say whether for its algorithms, ours are {proposals}, or for perfect \
+                 forward secrecy (PFS), ours is {groups}: in IKEv1 the answer is the same"
+            ),
             Self::SelectorsNarrowed {
                 end,
                 left_out,
@@ -136,6 +145,9 @@ impl FindingKind {
             Self::FragmentsLost { .. } => {
                 "let fragments pass, turn on IKE fragmentation at both ends, or offer fewer proposals and ranges".into()
             }
+            Self::GroupAccepted { refused, .. } => {
+                format!("take PFS {refused} out of the policy here, or allow it at the peer")
+            }
             Self::GroupDemanded { theirs, .. } => format!("add group {theirs} to the policy here, or change it there"),
             Self::IdentityMismatch { end, received, expected } => match end {
                 End::Peers => format!("set the peer's identity here to {received}, or make the peer send {expected}"),
@@ -165,6 +177,9 @@ impl FindingKind {
             },
             Self::PfsUnverified { .. } => String::new(),
             Self::PortUnanswered { .. } => "open UDP port 500 in both directions on the way to the peer".into(),
+            Self::ProposalOrGroupRefused { .. } => {
+                "make PFS (on or off, and its group) equal at both ends, and then the algorithms of the IPsec policies".into()
+            }
             Self::SelectorsNarrowed { .. } => "add the missing ranges at the peer, or take them out here".into(),
             Self::SelectorsRefused { .. } => {
                 "make the ranges mirror each other: local here is remote there, and the other way round".into()
@@ -205,6 +220,8 @@ impl FindingKind {
                 .map_or_else(|| ours.clone(), |nearest| nearest.ours.clone()),
             Self::SelectorsNarrowed { left_out, .. } => selector::describe(left_out),
             Self::VersionMismatch { ours, .. } => ours.to_string(),
+            Self::GroupAccepted { refused, .. } => refused.clone(),
+            Self::ProposalOrGroupRefused { proposals, groups } => format!("{proposals}; PFS {groups}"),
             Self::AddressUnknown { .. }
             | Self::CertificateRefused { .. }
             | Self::FragmentsLost { .. }
@@ -221,6 +238,7 @@ impl FindingKind {
     /// The peer's value of the field, in words; empty if it did not tell.
     pub fn theirs(&self) -> String {
         match self {
+            Self::GroupAccepted { accepted, .. } => accepted.clone(),
             Self::GroupDemanded { theirs, .. } => theirs.clone(),
             Self::IdentityMismatch { received, .. } | Self::MethodMismatch { received, .. } => {
                 received.clone()
@@ -249,7 +267,8 @@ impl FindingKind {
             | Self::ObsoleteAlgorithm { .. }
             | Self::Other { .. }
             | Self::PfsUnverified { .. }
-            | Self::PortUnanswered { .. } => String::new(),
+            | Self::PortUnanswered { .. }
+            | Self::ProposalOrGroupRefused { .. } => String::new(),
         }
     }
 }

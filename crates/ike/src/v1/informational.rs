@@ -8,14 +8,14 @@ use isthmus_wire::isakmp::{
 use super::attributes::{describe_ike, esp_lifetimes, ike_lifetimes, offer_ike};
 use super::fault::Fault;
 use super::message::{Content, Parts, decrypt, encrypt, read};
-use super::quick::{Quick, new_message_id};
+use super::quick::{Quick, describe_groups, groups_of, new_message_id};
 use super::sa::{Established, Sa, Secrets, State};
 use super::{Datagram, Machine, Scope};
 use crate::channel::Role;
 use crate::evidence;
 use crate::finding::{End, EventKind, FindingKind, Layer};
 use crate::host::Host;
-use crate::negotiate::describe;
+use crate::negotiate::{KeyExchange, describe, offer_esp};
 use crate::status::DownReason;
 
 /// Message ids of one SA that are remembered: far more than an honest peer uses.
@@ -347,9 +347,11 @@ fn quick_refused(machine: &mut Machine, scope: &mut Scope<'_>, sa: &mut Sa, noti
         .map(|(id, _)| *id)
         .collect();
     let mut pairs = Vec::new();
+    let mut groups = Vec::new();
     for id in asked {
         if let Some(quick) = established.quick.remove(&id) {
             pairs.extend(quick.asks_for().map(ToString::to_string));
+            groups.extend(quick.asked_group());
             quick.abandon(scope.host);
         }
     }
@@ -362,16 +364,20 @@ fn quick_refused(machine: &mut Machine, scope: &mut Scope<'_>, sa: &mut Sa, noti
     let kind = match notify.notify_type {
         NotifyType::NO_PROPOSAL_CHOSEN
         | NotifyType::ATTRIBUTES_NOT_SUPPORTED
-        | NotifyType::BAD_PROPOSAL_SYNTAX => FindingKind::NoProposalInCommon {
-            layer: Layer::Esp,
-            ours: describe(&crate::negotiate::offer_esp(
-                &connection.config.esp_proposals,
-                0,
-                crate::negotiate::KeyExchange::Negotiated,
-                false,
-            )),
-            theirs: None,
-        },
+        | NotifyType::BAD_PROPOSAL_SYNTAX => {
+            let tunnel = machine.tunnels.entry(connection.id()).or_default();
+            groups.retain(|group| !tunnel.refused_groups.contains(group));
+            tunnel.refused_groups.extend(groups);
+            FindingKind::ProposalOrGroupRefused {
+                proposals: describe(&offer_esp(
+                    &connection.config.esp_proposals,
+                    0,
+                    KeyExchange::Absent,
+                    false,
+                )),
+                groups: describe_groups(&groups_of(&connection.config)),
+            }
+        }
         NotifyType::INVALID_ID_INFORMATION => FindingKind::SelectorsRefused {
             by: End::Peers,
             end: None,

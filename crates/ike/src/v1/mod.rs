@@ -295,7 +295,6 @@ impl Machine {
         let now = scope.now;
         sa.request = None;
         let path = sa.path;
-        let is_first = self.has_nothing(sa);
         let initial = parts
             .notifies
             .iter()
@@ -312,8 +311,9 @@ impl Machine {
         connection.wanted = true;
         connection.in_contact = true;
         connection.ike_pause.reset();
-        if sa.role == Role::Responder && (is_first || initial) {
-            // Who begins phase 1 wants Child SAs: what is missing after a while we ask for.
+        if sa.role == Role::Responder {
+            // Who begins phase 1 wants Child SAs: what is missing after a while we ask for. Our last message may be lost, too,
+            // and strongSwan does not recover a quick mode that comes before it.
             connection.child_pause.at_least(PEER_FIRST, now);
         }
         if !self.established_of(sa.connection).is_empty() {

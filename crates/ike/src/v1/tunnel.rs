@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use isthmus_types::Cidr;
+use isthmus_types::{Cidr, DhGroup};
 
 use crate::algorithm::EspSuite;
 use crate::channel::Role;
@@ -62,6 +62,8 @@ pub(super) struct Tunnel {
     pub(super) nonce_rule: bool,
     /// Which group of the configuration the next quick mode uses: the next one after a refusal.
     pub(super) group_turn: usize,
+    /// What the peer refused with since it last accepted a quick mode of ours.
+    pub(super) refused_groups: Vec<Option<DhGroup>>,
     /// Which pair comes first when Child SAs are missing: another one after a refusal.
     pub(super) pair_turn: usize,
     /// Which part of the offer the next phase 1 makes: the next one after a refusal.

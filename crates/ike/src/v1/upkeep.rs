@@ -200,6 +200,7 @@ impl Machine {
             return;
         };
         tunnel.group_turn = 0;
+        tunnel.refused_groups.clear();
         let mut gone = Vec::new();
         for child in &mut tunnel.children {
             if wanted.contains(&child.pair) {

@@ -146,7 +146,7 @@ impl Difference {
                     FindingKind::NoProposalInCommon {
                         layer: Layer::Esp,
                         ..
-                    }
+                    } | FindingKind::ProposalOrGroupRefused { .. }
                 )
             }
             Field::Identity => matches!(

@@ -56,6 +56,15 @@ pub fn mismatch(case: &Case) -> Result<String> {
     ))
 }
 
+/// Our setting, as the finding calls it.
+fn our_pfs(case: &Case) -> Result<String> {
+    let groups = proposal::esp(&case.esp)?.pfs;
+    let group = groups
+        .first()
+        .map_or_else(|| "none".to_owned(), ToString::to_string);
+    Ok(format!("PFS {group}"))
+}
+
 fn until_found(stage: &Stage) -> Result<FindingReport> {
     eventually("the finding", || {
         let findings = stage.isthmus.connection()?.diagnosis.findings;
@@ -63,7 +72,7 @@ fn until_found(stage: &Stage) -> Result<FindingReport> {
         let is_named = match (stage.case.version, stage.case.role) {
             // The peer refuses the proposal as a whole and says no more.
             (IkeVersion::V1, Role::Initiate) => {
-                gravest.field == "esp.proposals" && gravest.fix.contains("PFS groups")
+                gravest.suspects == ["esp.proposals", FIELD] && gravest.ours.contains(&our_pfs(&stage.case)?)
             }
             (IkeVersion::V1, Role::Respond) | (IkeVersion::V2, _) => {
                 gravest.field == FIELD && gravest.code != "pfs_unverified"

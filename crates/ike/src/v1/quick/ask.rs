@@ -9,6 +9,8 @@ use isthmus_wire::isakmp::{Attribute, ExchangeType, IsakmpFlags, NotifyPayload, 
 use super::install::install;
 use super::{Agreement, Asked, Commit, Quick, REMEMBER, REPEAT_AFTER, chosen_spi, mode, new_message_id};
 use crate::channel::Role;
+use crate::config::ConnectionConfig;
+use crate::connection::Connection;
 use crate::error::IkeError;
 use crate::event::{ChildId, OutboundUse};
 use crate::finding::{End, FindingKind};
@@ -93,7 +95,13 @@ pub(in crate::v1) fn start(
 }
 
 /// Groups for perfect forward secrecy that the configuration knows, in its order.
-fn group_of_turn(config: &crate::config::ConnectionConfig, turn: usize) -> Option<DhGroup> {
+fn group_of_turn(config: &ConnectionConfig, turn: usize) -> Option<DhGroup> {
+    let groups = groups_of(config);
+    groups.get(turn % groups.len().max(1)).copied().flatten()
+}
+
+/// The groups that the configuration allows for perfect forward secrecy, in its order; none where it goes without.
+pub(in crate::v1) fn groups_of(config: &ConnectionConfig) -> Vec<Option<DhGroup>> {
     let mut groups: Vec<Option<DhGroup>> = Vec::new();
     for proposal in &config.esp_proposals {
         let choices: Vec<Option<DhGroup>> = if proposal.pfs.is_empty() {
@@ -107,7 +115,29 @@ fn group_of_turn(config: &crate::config::ConnectionConfig, turn: usize) -> Optio
             }
         }
     }
-    groups.get(turn % groups.len().max(1)).copied().flatten()
+    groups
+}
+
+/// The same in words.
+pub(in crate::v1) fn describe_groups(groups: &[Option<DhGroup>]) -> String {
+    let words: Vec<String> = groups
+        .iter()
+        .map(|group| group.map_or_else(|| "none".into(), |group| group.to_string()))
+        .collect();
+    words.join(", ")
+}
+
+/// The peer accepted this group: if it refused others of ours before, these are of no use.
+fn note_group(machine: &mut Machine, connection: &mut Connection, accepted: Option<DhGroup>) {
+    let tunnel = machine.tunnels.entry(connection.id()).or_default();
+    let refused = std::mem::take(&mut tunnel.refused_groups);
+    // What was refused only at times was refused for something else.
+    if !refused.is_empty() && !refused.contains(&accepted) {
+        connection.diary.find(FindingKind::GroupAccepted {
+            refused: describe_groups(&refused),
+            accepted: describe_groups(&[accepted]),
+        });
+    }
 }
 
 /// The second message, of the responder.
@@ -197,6 +227,7 @@ pub(super) fn on_second(
             .ok_or(IkeError::Internal("quick mode before phase 1"))?;
         established.keys.hash_3(id, &agreement.nonces)
     };
+    note_group(machine, scope.connection_of(sa)?, group);
     let child = install(machine, scope, sa, agreement)?;
     let header = sa.header(ExchangeType::QUICK, id);
     let path = sa.path;

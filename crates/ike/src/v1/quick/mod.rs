@@ -8,8 +8,9 @@ mod install;
 use std::time::{Duration, Instant};
 
 use isthmus_crypto::dh::PrivateKey;
+use isthmus_types::DhGroup;
 
-pub(super) use self::ask::start;
+pub(super) use self::ask::{describe_groups, groups_of, start};
 use self::install::Agreement;
 use super::attributes::{Chosen, Mode};
 use super::fault::Fault;
@@ -84,6 +85,14 @@ impl Quick {
     pub(super) const fn asks_for(&self) -> Option<&Pair> {
         match self {
             Self::Asked(asked) => Some(&asked.pair),
+            Self::Answered(_) | Self::Done { .. } => None,
+        }
+    }
+
+    /// The group that it asks with; none inside if it goes without.
+    pub(super) fn asked_group(&self) -> Option<Option<DhGroup>> {
+        match self {
+            Self::Asked(asked) => Some(asked.group.as_ref().map(PrivateKey::group)),
             Self::Answered(_) | Self::Done { .. } => None,
         }
     }

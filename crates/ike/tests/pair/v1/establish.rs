@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use isthmus_ike::{DownReason, EstablishMode, IkeIdentity};
+use isthmus_ike::{DownReason, EstablishMode, FindingKind, IkeIdentity};
 use isthmus_simnet::{Link, Nat, Pair, Side};
 use isthmus_types::{DhGroup, Encryption, EspProposal, IkeProposal, Integrity, Prf, Secret};
 
@@ -138,6 +138,49 @@ fn of_several_proposals_that_of_the_responder_is_taken() {
     assert_eq!(status.ike_suite.unwrap().dh, DhGroup::Ecp256);
     // Each refusal makes us try the next group.
     assert_eq!(status.esp_suite.unwrap().pfs, Some(DhGroup::Ecp256));
+    let left = pair.peer(Side::Left).endpoint.status(Side::Left.connection());
+    let found = left.unwrap().findings.into_iter().map(|finding| finding.kind);
+    let told: Vec<FindingKind> = found
+        .filter(|kind| matches!(kind, FindingKind::GroupAccepted { .. }))
+        .collect();
+    let expected = FindingKind::GroupAccepted {
+        refused: "x25519, modp2048".into(),
+        accepted: "ecp256".into(),
+    };
+    assert_eq!(told, [expected]);
+}
+
+/// The answer to another group is the same as that to other algorithms.
+#[test]
+fn a_refusal_names_the_proposals_and_the_group_as_candidates() {
+    for (ours, theirs, words) in [
+        (vec![DhGroup::X25519], vec![], "PFS x25519"),
+        (vec![], vec![DhGroup::X25519], "PFS none"),
+        (
+            vec![DhGroup::X25519, DhGroup::Ecp256],
+            vec![DhGroup::Ecp384],
+            "PFS x25519, ecp256",
+        ),
+    ] {
+        let mut pair = pair_with(4, Link::clean(), |side, config| match side {
+            Side::Left => config.esp_proposals[0].pfs = ours.clone(),
+            Side::Right => {
+                config.esp_proposals[0].pfs = theirs.clone();
+                config.establish = EstablishMode::PeerOnly;
+            }
+        });
+        pair.run_for(Duration::from_secs(30));
+        let status = pair.peer(Side::Left).endpoint.status(Side::Left.connection());
+        let status = status.expect("a connection");
+        let kind = &status.findings[0].kind;
+        assert_eq!(kind.field(), "esp.proposals");
+        assert_eq!(kind.suspects(), ["esp.proposals", "esp.pfs"]);
+        assert_eq!(kind.ours(), format!("aes128gcm16; {words}"));
+        assert_eq!(reason(&pair, Side::Left), Some(DownReason::IpsecProposalMismatch));
+        // The end that refused knows.
+        let status = pair.peer(Side::Right).endpoint.status(Side::Right.connection());
+        assert_eq!(status.expect("a connection").findings[0].kind.field(), "esp.pfs");
+    }
 }
 
 #[test]
