@@ -9,7 +9,7 @@ use super::sa::{Probe, Sa, State};
 use super::{Machine, Owner, Scope, informational};
 use crate::config::DpdAction;
 use crate::endpoint::IKE_PORT;
-use crate::finding::{FindingKind, Unanswered};
+use crate::finding::{End, EventKind, FindingKind, Unanswered};
 
 /// Between two R-U-THERE for the same silence, at most.
 const PROBE_INTERVAL: Duration = Duration::from_secs(3);
@@ -258,6 +258,9 @@ impl Machine {
                 }
                 machine.delete_sa(scope, sa);
                 if let State::Established(established) = std::mem::replace(&mut sa.state, State::Dead) {
+                    if let Ok(connection) = scope.connection_of(sa) {
+                        connection.diary.note(EventKind::IkeDeleted { by: End::Ours });
+                    }
                     for (_, quick) in established.quick {
                         quick.abandon(scope.host);
                     }

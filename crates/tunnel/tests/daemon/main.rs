@@ -5,6 +5,7 @@ mod cores;
 mod harness;
 mod lanes;
 mod paths;
+mod totals;
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
