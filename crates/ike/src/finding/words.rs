@@ -80,16 +80,7 @@ impl FindingKind {
                 )
             }
             Self::Other { detail, .. } => detail.clone(),
-            Self::PfsMismatch { ours, theirs } => match theirs {
-                Some(theirs) => format!(
-                    "perfect forward secrecy (PFS) differs: the peer has {theirs}, we have {ours}; the Child SA cannot \
-                     be replaced when it gets old"
-                ),
-                None => format!(
-                    "the peer accepted our ESP algorithms before and refuses them together with our PFS setting \
-                     ({ours}); the Child SA cannot be replaced when it gets old"
-                ),
-            },
+            Self::PfsMismatch { ours, theirs } => pfs_mismatch(ours, theirs.as_deref()),
             Self::PfsUnverified { ours } => format!(
                 "perfect forward secrecy (PFS, ours is {ours}) is not verified yet: the first Child SA has no key \
                  exchange of its own"
@@ -352,6 +343,19 @@ fn no_proposal(layer: Layer, ours: &str, theirs: Option<&Theirs>) -> String {
             nearest.theirs,
             nearest.ours,
             nearest.fields.join(", ")
+        ),
+    }
+}
+
+fn pfs_mismatch(ours: &str, theirs: Option<&str>) -> String {
+    match theirs {
+        Some(theirs) => format!(
+            "perfect forward secrecy (PFS) differs: the peer has {theirs}, we have {ours}; the Child SA cannot be replaced \
+             when it gets old"
+        ),
+        None => format!(
+            "the peer accepted our ESP algorithms before and refuses them together with our PFS setting ({ours}); the Child SA \
+             cannot be replaced when it gets old"
         ),
     }
 }

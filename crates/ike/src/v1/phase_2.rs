@@ -96,7 +96,11 @@ impl Machine {
                 continue;
             }
             if replaces.contains(&other.id) {
-                other.superseded_at = Some(now + grace(begun_by));
+                // The peer does not remove what it has lost.
+                let grace = other
+                    .doubted_at
+                    .map_or_else(|| grace(begun_by), |_| Duration::ZERO);
+                other.superseded_at = Some(now + grace);
             } else if !other.ready {
                 continue;
             } else if child.outlives(other, nonce_rule) {
@@ -156,7 +160,7 @@ impl Machine {
         self.keep_newest(connection_id, &pair);
     }
 
-    /// If no child of a pair is in use, the newest that was to go stays.
+    /// If no child of a pair is in use, the newest that was to go stays, unless the peer has lost it.
     fn keep_newest(&mut self, connection: VpnConnectionId, pair: &Pair) {
         let Some(tunnel) = self.tunnels.get_mut(&connection) else {
             return;
@@ -167,7 +171,7 @@ impl Machine {
         if let Some(child) = tunnel
             .children
             .iter_mut()
-            .filter(|child| child.pair == *pair && child.ready && !child.leaves)
+            .filter(|child| child.pair == *pair && child.ready && !child.leaves && child.doubted_at.is_none())
             .max_by_key(|child| child.id)
         {
             child.superseded_at = None;

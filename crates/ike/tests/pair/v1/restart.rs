@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use isthmus_ike::{ConnectionState, DownReason, Endpoint};
+use isthmus_ike::{ConnectionState, DownReason, Endpoint, EstablishMode};
 use isthmus_simnet::{Link, Pair, Side};
 
 use super::{settled, version_1};
@@ -135,6 +135,24 @@ fn a_child_stays_until_the_restarted_peer_has_a_new_one() {
         assert!(settles, "seed {seed}: {:?}", pair.discord());
         assert!(stays, "seed {seed}: {:#?}", pair.journal);
     }
+}
+
+#[test]
+fn a_child_that_the_peer_has_lost_does_not_come_back_into_use() {
+    let mut pair = settled(1);
+    pair.set_traffic(false);
+    pair.restart(Side::Right);
+    pair.upsert(Side::Right, config(Side::Right));
+    let before = child_spi(&pair, Side::Left);
+    assert!(pair.run_until(LONG, |pair| pair.is_up() && child_spi(pair, Side::Left) != before));
+    let mut only = config(Side::Left);
+    only.establish = EstablishMode::PeerOnly;
+    pair.upsert(Side::Left, only);
+    pair.act(Side::Right, |endpoint, now| {
+        endpoint.remove_connection(Side::Right.connection(), now);
+    });
+    pair.run_for(Duration::from_secs(1));
+    assert!(!pair.peer(Side::Left).is_up());
 }
 
 /// A peer that has lost no more than its ISAKMP SA says the same as one that has lost everything.
