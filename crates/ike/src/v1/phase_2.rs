@@ -357,9 +357,10 @@ impl Machine {
         for (id, pair, is_over) in superseded {
             if is_over {
                 self.delete(scope, connection, id, GRACE);
-            } else if self.in_use(Some(connection), &pair).is_empty() {
-                self.keep_newest(connection, &pair);
-            } else {
+                continue;
+            }
+            self.keep_newest(connection, &pair);
+            if !self.in_use(Some(connection), &pair).contains(&id) {
                 self.quiet(scope, connection, id);
             }
         }
