@@ -12,9 +12,10 @@ pub const PATIENCE_VARIABLE: &str = "ISTHMUS_PATIENCE";
 const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long to wait for anything that should happen at once.
+/// How long to wait for anything that should happen at once. Where many namespaces come and go on busy processors, a change of
+/// one route alone has been seen to take ten seconds.
 pub fn usual() -> Duration {
-    stretched(Duration::from_secs(20))
+    stretched(Duration::from_secs(30))
 }
 
 /// `duration` times the factor in [`PATIENCE_VARIABLE`], which is 1 if the variable is absent or no positive number.

@@ -33,6 +33,11 @@ use connection::{CHILD, CONNECTION};
 
 /// Lines of a daemon's log that the report of a failure shows.
 pub(crate) const LOG_TAIL: usize = 200;
+/// How long the daemon may take to delete an SA, with the routes that it has for it, milliseconds.
+const DELETION: &str = "30000";
+/// How long it may take to answer a command, a deletion among them.
+const ANSWER: Duration = Duration::from_secs(40);
+
 /// A charon daemon in a gateway's namespace. Dropping it kills the daemon without a word to its peer.
 #[derive(Debug)]
 pub struct StrongSwan {
@@ -243,7 +248,7 @@ impl StrongSwan {
     /// # Errors
     /// When there is none or the peer does not answer.
     pub fn terminate(&self) -> Result<()> {
-        self.act("terminate", &json!({"ike": CONNECTION, "timeout": "10000"}))
+        self.act("terminate", &json!({"ike": CONNECTION, "timeout": DELETION}))
     }
 
     /// Deletes the (first) Child SA alone and waits for the peer's answer.
@@ -251,7 +256,7 @@ impl StrongSwan {
     /// # Errors
     /// When there is none or the peer does not answer.
     pub fn terminate_child(&self) -> Result<()> {
-        self.act("terminate", &json!({"child": CHILD, "timeout": "10000"}))
+        self.act("terminate", &json!({"child": CHILD, "timeout": DELETION}))
     }
 
     /// Every SA that it has, in any state.
@@ -398,7 +403,7 @@ impl StrongSwan {
     }
 
     fn vici(&self) -> Result<Vici> {
-        Vici::connect(&self.socket(), stretched(Duration::from_secs(20)))
+        Vici::connect(&self.socket(), stretched(ANSWER))
     }
 
     fn socket(&self) -> PathBuf {

@@ -21,7 +21,7 @@ use crate::table::{Authentication, Case, Encapsulation, Offer, PeerKind, Role, S
 /// The shared key of every case but one.
 pub const KEY: &str = "one key for both, and for nobody else";
 /// How long SAs may take to be what they should, once asked.
-const SETTLING: Duration = Duration::from_secs(20);
+const SETTLING: Duration = Duration::from_secs(30);
 
 /// The stage of a case.
 pub struct Stage {
