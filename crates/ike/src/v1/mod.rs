@@ -4,6 +4,12 @@
 //! The [`Machine`] runs the connections whose version is 1. Unlike in IKEv2 Child SAs do not belong to the SA that they
 //! were made under: they stay when it goes, and each pair of ranges has its own. Nothing in IKEv1 confirms the end of an
 //! exchange or a delete, so each end decides by itself, by rules that give both the same result.
+//!
+//! What was begun is finished, so that nothing half done is left at the peer, but not said again once it has become needless:
+//! see [`Machine::is_needless`]. An SA that nobody can use any more when it is established goes at once. Deletes are said
+//! several times, over fifteen seconds. A peer that says it has lost everything (INITIAL-CONTACT) may have lost less: strongSwan
+//! says so too when a quick mode reached it while it replaced its ISAKMP SA, because it drops the old one then. So Child SAs
+//! that it may have lost stay until others are in use, or until nothing has come on them for a while.
 
 mod aggressive;
 mod attributes;
