@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -25,9 +25,16 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     pub(crate) fn start() -> Result<Self> {
+        Self::start_as(isthmus_tunnel::run)
+    }
+
+    /// Starts the daemon by `run`, which gets the path of its socket.
+    pub(crate) fn start_as(
+        run: impl FnOnce(&Path) -> Result<(), isthmus_tunnel::RunError> + Send + 'static,
+    ) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("tunneld-").tempdir()?;
         let socket = directory.path().join("socket");
-        let thread = thread::spawn(move || isthmus_tunnel::run(&socket));
+        let thread = thread::spawn(move || run(&socket));
         let daemon = Self {
             directory,
             thread: Some(thread),
@@ -81,6 +88,15 @@ impl Daemon {
             );
             Ok(())
         })
+    }
+
+    /// Waits until packets pass between the sites: every connection is up, and the gateways' devices take packets.
+    pub(crate) fn wait_until_joined(&self, sites: &TwoSites) -> Result<()> {
+        self.wait_until_up()?;
+        for site in [&sites.left, &sites.right] {
+            site.gateway.wait_for_link("tun0")?;
+        }
+        Ok(())
     }
 
     pub(crate) fn stop(mut self) -> Result<()> {
@@ -140,15 +156,22 @@ pub(crate) fn joined() -> Result<(TwoSites, Daemon, TunnelPlan)> {
 }
 
 pub(crate) fn joined_after(change: impl Fn(&mut ConnectionPlan)) -> Result<(TwoSites, Daemon, TunnelPlan)> {
+    joined_by(Daemon::start()?, change)
+}
+
+/// Two sites whose gateways `daemon` joins.
+pub(crate) fn joined_by(
+    daemon: Daemon,
+    change: impl Fn(&mut ConnectionPlan),
+) -> Result<(TwoSites, Daemon, TunnelPlan)> {
     let sites = TwoSites::new(TwoSitesOptions::default())?;
     prepare(&sites.left, "10.2.0.0/16")?;
     prepare(&sites.right, "10.1.0.0/16")?;
-    let daemon = Daemon::start()?;
     let mut plan = plan(&sites)?;
     for gateway in &mut plan.gateways {
         gateway.connections.iter_mut().for_each(&change);
     }
     daemon.apply(&plan)?;
-    daemon.wait_until_up()?;
+    daemon.wait_until_joined(&sites)?;
     Ok((sites, daemon, plan))
 }

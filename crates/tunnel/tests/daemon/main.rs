@@ -57,7 +57,7 @@ fn a_gateway_waits_for_its_devices_and_survives_their_loss() -> Result<()> {
     }
     prepare(&sites.left, "10.2.0.0/16")?;
     prepare(&sites.right, "10.1.0.0/16")?;
-    daemon.wait_until_up()?;
+    daemon.wait_until_joined(&sites)?;
     ping(&sites, 10)?;
     let since: Vec<_> = daemon.connections()?.iter().map(|found| found.since).collect();
 
@@ -65,7 +65,7 @@ fn a_gateway_waits_for_its_devices_and_survives_their_loss() -> Result<()> {
     prepare(&sites.left, "10.2.0.0/16")?;
     let (left, right) = (&sites.left.hosts[0], &sites.right.hosts[0]);
     let outage = Ping::until_answered(&left.node, right.address)?;
-    assert!(outage < stretched(Duration::from_secs(1)), "{outage:?}");
+    assert!(outage < stretched(Duration::from_secs(5)), "{outage:?}");
     ping(&sites, 10)?;
     let again: Vec<_> = daemon.connections()?.iter().map(|found| found.since).collect();
     assert_eq!(since, again, "the SAs did not survive");

@@ -72,7 +72,7 @@ fn join(way: Way) -> Result<(TwoSites, Daemon)> {
     )?;
     let daemon = Daemon::start()?;
     daemon.apply(&TunnelPlan { gateways })?;
-    daemon.wait_until_up()?;
+    daemon.wait_until_joined(&sites)?;
     Ok((sites, daemon))
 }
 
@@ -121,9 +121,13 @@ fn native_and_encapsulated_esp_carry_both_versions_over_both_versions() -> Resul
             } else {
                 ensure!(native > 1000 && in_udp < 10, "{way:?}: {native}, {in_udp}");
             }
-            for report in daemon.connections()? {
-                ensure!(report.bytes_in > 3 << 20, "{way:?}: {report:?}");
-            }
+            // A packet is counted after it has gone on.
+            eventually("all packets to be counted", || {
+                for report in daemon.connections()? {
+                    ensure!(report.bytes_in > 3 << 20, "{way:?}: {report:?}");
+                }
+                Ok(())
+            })?;
             daemon.stop()?;
         }
     }
