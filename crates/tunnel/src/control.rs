@@ -37,6 +37,7 @@ enum Message {
 
 struct Control {
     queue: SyncSender<Message>,
+    lanes: Option<usize>,
     gateways: BTreeMap<VpnGatewayId, Gateway>,
     timers: BTreeSet<(Instant, VpnGatewayId)>,
     due: BTreeMap<VpnGatewayId, Instant>,
@@ -51,7 +52,7 @@ struct Watcher {
 }
 
 /// Runs the daemon.
-pub(crate) fn run(socket: &Path, plan: Option<TunnelPlan>) -> Result<(), RunError> {
+pub(crate) fn run(socket: &Path, plan: Option<TunnelPlan>, lanes: Option<usize>) -> Result<(), RunError> {
     let (queue, messages) = sync_channel(QUEUE);
     let to_stop = queue.clone();
     signals::watch(move || {
@@ -61,6 +62,7 @@ pub(crate) fn run(socket: &Path, plan: Option<TunnelPlan>) -> Result<(), RunErro
     .map_err(RunError::System)?;
     let mut control = Control {
         queue: queue.clone(),
+        lanes,
         gateways: BTreeMap::new(),
         timers: BTreeSet::new(),
         due: BTreeMap::new(),
@@ -184,7 +186,8 @@ impl Control {
                 self.with_gateway(id, |gateway| gateway.update(plan, now));
                 continue;
             }
-            match Gateway::start(plan, plane::into_queue(self.queue.clone(), Message::Plane), now) {
+            let events = plane::into_queue(self.queue.clone(), Message::Plane);
+            match Gateway::start(plan, self.lanes, events, now) {
                 Ok(gateway) => {
                     self.gateways.insert(id, gateway);
                     self.with_gateway(id, |gateway| gateway.handle_timeout(now));

@@ -52,13 +52,18 @@ enum DeviceState {
 }
 
 impl Gateway {
-    /// Starts a gateway; its devices are looked for by the first [`Gateway::handle_timeout`].
+    /// Starts a gateway; its devices are looked for by the first [`Gateway::handle_timeout`]. `lanes` overrides how many
+    /// packet threads it has in each direction.
     pub(crate) fn start(
         plan: GatewayTunnels,
+        lanes: Option<usize>,
         send: Arc<dyn Fn(GatewayEvent) -> bool + Send + Sync>,
         now: Instant,
     ) -> io::Result<Self> {
-        let plane = Plane::start(plan.gateway, plan.mtu, send)?;
+        let plane = match lanes {
+            Some(lanes) => Plane::start_with_lanes(plan.gateway, plan.mtu, lanes, send)?,
+            None => Plane::start(plan.gateway, plan.mtu, send)?,
+        };
         let connections = plan.connections.clone();
         let mut gateway = Self {
             endpoint: Endpoint::new(plan.public_address, random::bytes(), now),

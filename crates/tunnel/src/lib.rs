@@ -61,7 +61,16 @@ pub enum RunError {
 /// # Errors
 /// [`RunError`] if it cannot start.
 pub fn run(socket: &Path) -> Result<(), RunError> {
-    control::run(socket, None)
+    control::run(socket, None, None)
+}
+
+/// As [`run`], with the SAs of a gateway spread over up to `lanes` threads in each direction, whatever the cores and the
+/// environment suggest: see [`plane::Plane::start_with_lanes`].
+///
+/// # Errors
+/// [`RunError`] if it cannot start.
+pub fn run_with_lanes(socket: &Path, lanes: usize) -> Result<(), RunError> {
+    control::run(socket, None, Some(lanes))
 }
 
 /// As [`run`], beginning with the plan in the file `plan` (JSON, a
@@ -76,5 +85,5 @@ pub fn run_with_plan(socket: &Path, plan: &Path) -> Result<(), RunError> {
     };
     let text = zeroize::Zeroizing::new(std::fs::read(plan).map_err(failed)?);
     let plan: TunnelPlan = serde_json::from_slice(&text).map_err(|error| failed(error.into()))?;
-    control::run(socket, Some(plan))
+    control::run(socket, Some(plan), None)
 }

@@ -5,6 +5,8 @@
 //! direction is the first of them, and gives the packets that are for the SAs of another to the thread of that one. The
 //! threads live as long as the gateway; its devices may come and go under them, which the SAs survive.
 
+#[cfg(test)]
+mod allocation;
 mod batch;
 mod device;
 mod gate;
@@ -416,6 +418,8 @@ fn cores() -> usize {
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    #[cfg(test)]
+    let work = allocation::counted(name, work);
     thread::Builder::new()
         .name(name.to_owned())
         .stack_size(STACK)

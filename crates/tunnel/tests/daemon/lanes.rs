@@ -25,14 +25,14 @@ use zeroize::Zeroizing;
 
 use crate::harness::{MTU, prepare};
 
-const LANES: u8 = 4;
+pub(crate) const LANES: u8 = 4;
 const CONNECTION: ConnectionHandle = ConnectionHandle(1);
 /// The smallest that an SA may have: what is late by more is lost.
 const WINDOW: u32 = 64;
 
-const FLOWS: usize = 16;
+pub(crate) const FLOWS: usize = 16;
 const FIRST_PORT: u16 = 20_000;
-const DATAGRAMS: u32 = 3000;
+pub(crate) const DATAGRAMS: u32 = 3000;
 /// Datagrams of all flows that may be under way.
 const UNDER_WAY: usize = 400;
 /// Room for them where they arrive.
@@ -179,8 +179,8 @@ fn replace(from: &End, to: &mut End, towards: u32, generation: u32, lane: u8) ->
     Ok(())
 }
 
-/// Sends numbered datagrams of several flows; each comes once, in order.
-fn send_in_order(sites: &TwoSites, mut meanwhile: impl FnMut(u32) -> Result<()>) -> Result<()> {
+/// Sends numbered datagrams of several flows; each comes once, in order. `meanwhile` is called before each round of them.
+pub(crate) fn send_in_order(sites: &TwoSites, mut meanwhile: impl FnMut(u32) -> Result<()>) -> Result<()> {
     let (from, to) = (&sites.left.hosts[0], &sites.right.hosts[0]);
     let receiver = to.node.run(|| UdpSocket::bind((to.address, FIRST_PORT)))??;
     receiver.set_read_timeout(Some(stretched(Duration::from_secs(5))))?;

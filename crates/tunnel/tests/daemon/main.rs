@@ -4,6 +4,7 @@ mod certificates;
 mod cores;
 mod harness;
 mod lanes;
+mod parallel;
 mod paths;
 mod totals;
 
