@@ -3,10 +3,17 @@
 mod cli;
 mod processes;
 
+use std::alloc::System;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use zeroizing_alloc::ZeroAlloc;
+
+/// Memory is erased when it is freed. Secrets erase themselves, but on their way they pass through what cannot: request
+/// bodies, buffers of sockets, JSON on its way to a host. Nothing on the way of a packet takes or frees memory.
+#[global_allocator]
+static MEMORY: ZeroAlloc<System> = ZeroAlloc(System);
 
 /// Private networks of your own: VPCs, subnets and IPsec VPN on Linux hosts, behind the APIs of the big clouds.
 #[derive(Debug, Parser)]

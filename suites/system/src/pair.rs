@@ -66,6 +66,11 @@ impl Pair {
         })
     }
 
+    /// The shared key that both connections are made with.
+    pub fn psk(&self) -> &str {
+        &self.psk
+    }
+
     /// Makes both VPCs with a connection each, and waits until both read up.
     ///
     /// # Errors
