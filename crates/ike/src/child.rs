@@ -112,10 +112,12 @@ impl Child {
         let id = context.host.new_child();
         let outbound_use = match agreement.outbound_use {
             OutboundUse::Now => {
-                connection.add_ready(id, &agreement.traffic);
+                connection.add_ready_in(agreement.lane, id, &agreement.traffic);
                 OutboundUse::Now
             }
-            OutboundUse::Wait if connection.add_waiting(id, &agreement.traffic, now) => OutboundUse::Now,
+            OutboundUse::Wait if connection.add_waiting(id, &agreement.traffic, agreement.lane, now) => {
+                OutboundUse::Now
+            }
             OutboundUse::Wait => OutboundUse::Wait,
         };
         evidence::on_child(

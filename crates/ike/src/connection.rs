@@ -54,6 +54,7 @@ pub(crate) struct Connection {
 struct Sender {
     child: ChildId,
     traffic: Traffic,
+    lane: u8,
     state: Outbound,
 }
 
@@ -234,11 +235,16 @@ impl Connection {
 
     /// A child was installed that may send at once. It comes before all others.
     pub(crate) fn add_ready(&mut self, child: ChildId, traffic: &Traffic) {
-        self.add(child, traffic, Outbound::Ready);
+        self.add_ready_in(0, child, traffic);
+    }
+
+    /// The same in a lane: beside children for the same traffic that are in others.
+    pub(crate) fn add_ready_in(&mut self, lane: u8, child: ChildId, traffic: &Traffic) {
+        self.add(child, traffic, lane, Outbound::Ready);
     }
 
     /// A child was installed by the peer. If no other one sends such traffic it may send at once (true).
-    pub(crate) fn add_waiting(&mut self, child: ChildId, traffic: &Traffic, now: Instant) -> bool {
+    pub(crate) fn add_waiting(&mut self, child: ChildId, traffic: &Traffic, lane: u8, now: Instant) -> bool {
         let alone = !self.sends_any_of(traffic);
         let state = if alone {
             Outbound::Ready
@@ -248,14 +254,15 @@ impl Connection {
                 until: now + WAIT_AT_MOST,
             }
         };
-        self.add(child, traffic, state);
+        self.add(child, traffic, lane, state);
         alone
     }
 
-    fn add(&mut self, child: ChildId, traffic: &Traffic, state: Outbound) {
+    fn add(&mut self, child: ChildId, traffic: &Traffic, lane: u8, state: Outbound) {
         self.outbound.push(Sender {
             child,
             traffic: traffic.clone(),
+            lane,
             state,
         });
     }
@@ -305,19 +312,24 @@ impl Connection {
         }
     }
 
-    /// The child sends no more. Those that wait for traffic that nobody sends any more begin to, the newest first.
+    /// The child sends no more. Those that wait for traffic that nobody sends any more begin to, the newest first; so does
+    /// one that takes its place in its lane, before the flows of the lane would go elsewhere and overtake each other.
     pub(crate) fn retire(&mut self, host: &mut Host, child: ChildId) {
         let Some(place) = self.outbound.iter().position(|sender| sender.child == child) else {
             return;
         };
-        self.outbound.remove(place);
+        let retired = self.outbound.remove(place);
         let waiting: Vec<ChildId> = self.outbound.iter().rev().map(|sender| sender.child).collect();
         for id in waiting {
             let alone = self
                 .outbound
                 .iter()
                 .find(|sender| sender.child == id)
-                .is_some_and(|sender| !self.sends_any_of(&sender.traffic));
+                .is_some_and(|sender| {
+                    let succeeds = sender.lane == retired.lane && sender.traffic.overlaps(&retired.traffic);
+                    !self.sends_any_of(&sender.traffic)
+                        || succeeds && !self.sends_in_lane(sender.lane, &sender.traffic)
+                });
             if alone {
                 self.saw_traffic(host, id);
             }
@@ -380,6 +392,12 @@ impl Connection {
     }
 
     /// Whether a child sends some of `traffic`.
+    fn sends_in_lane(&self, lane: u8, traffic: &Traffic) -> bool {
+        self.outbound.iter().any(|sender| {
+            sender.lane == lane && sender.state == Outbound::Ready && sender.traffic.overlaps(traffic)
+        })
+    }
+
     fn sends_any_of(&self, traffic: &Traffic) -> bool {
         self.outbound
             .iter()

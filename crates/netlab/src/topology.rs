@@ -7,6 +7,7 @@ use isthmus_netlink::namespace;
 use isthmus_types::Cidr;
 
 use crate::node::Node;
+use crate::ping::Ping;
 use crate::sweep;
 
 /// Owner of namespaces: those that it made are removed, with the processes in them, when it is dropped.
@@ -263,6 +264,21 @@ impl TwoSites {
     pub fn stop_routing_in_clear(&self) -> Result<()> {
         self.internet
             .ip(["route del 10.1.0.0/16", "route del 10.2.0.0/16"])
+    }
+
+    /// Has every node learn the addresses of its neighbours, by pings outside of any tunnel: until then the kernel keeps
+    /// only a part of what waits to be sent, and a burst is not carried whole.
+    ///
+    /// # Errors
+    /// When a ping is not answered in the usual time, as behind a translator that lets none in.
+    pub fn meet_neighbours(&self) -> Result<()> {
+        for (here, there) in [(&self.left, &self.right), (&self.right, &self.left)] {
+            for host in &here.hosts {
+                Ping::until_answered(&host.node, here.address)?;
+            }
+            Ping::until_answered(&here.gateway, there.public_address)?;
+        }
+        Ok(())
     }
 
     /// Makes the internet drop `percent` of all packets at random from now on.

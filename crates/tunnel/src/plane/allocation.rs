@@ -1,5 +1,6 @@
 //! The packet threads take no memory per packet, whichever lanes the packets go through.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::Ordering;
@@ -25,16 +26,25 @@ const UNDER_WAY: u64 = 200;
 /// Allocations by which two runs of a thread may differ: what it needs to sleep is made when it first does.
 const CHANCE: u64 = 8;
 
-/// Allocations of the packet threads that have ended.
-static COUNTED: Mutex<Vec<(String, u64)>> = Mutex::new(Vec::new());
+/// Allocations of the packet threads that have ended, by the run that they were of.
+static COUNTED: Mutex<Vec<(u32, String, u64)>> = Mutex::new(Vec::new());
 
-/// Counts the allocations of a packet thread.
+thread_local! {
+    /// The run that this thread is of; none outside of this test.
+    static RUN: Cell<Option<u32>> = const { Cell::new(None) };
+}
+
+/// Counts the allocations of a packet thread that is started in a run.
 pub(super) fn counted(name: &str, work: impl FnOnce() + Send + 'static) -> impl FnOnce() + Send + 'static {
     let name = name.to_owned();
+    let run = RUN.get();
     move || {
+        RUN.set(run);
         let info = allocation_counter::measure(work);
-        let mut all = COUNTED.lock().unwrap_or_else(PoisonError::into_inner);
-        all.push((name, info.count_total));
+        if let Some(run) = run {
+            let mut all = COUNTED.lock().unwrap_or_else(PoisonError::into_inner);
+            all.push((run, name, info.count_total));
+        }
     }
 }
 
@@ -96,7 +106,8 @@ fn start(here: &Site, there: &Site) -> Result<(Plane, Arc<Counters>)> {
 }
 
 /// Has so many datagrams of each flow carried, and tells how often each packet thread took memory.
-fn carry(rounds: u64) -> Result<BTreeMap<String, u64>> {
+fn carry(run: u32, rounds: u64) -> Result<BTreeMap<String, u64>> {
+    RUN.set(Some(run));
     let sites = TwoSites::new(TwoSitesOptions::default())?;
     for (site, remote) in [(&sites.left, "10.2.0.0/16"), (&sites.right, "10.1.0.0/16")] {
         site.gateway.ip([
@@ -107,6 +118,7 @@ fn carry(rounds: u64) -> Result<BTreeMap<String, u64>> {
     }
     let (left, _) = start(&sites.left, &sites.right)?;
     let (right, received) = start(&sites.right, &sites.left)?;
+    sites.meet_neighbours()?;
     let (from, to) = (&sites.left.hosts[0], &sites.right.hosts[0]);
     let sink = to.node.run(|| UdpSocket::bind((to.address, FIRST_PORT)))??;
     let senders = (FIRST_PORT..)
@@ -142,17 +154,17 @@ fn carry(rounds: u64) -> Result<BTreeMap<String, u64>> {
     })?;
     drop((left, right));
     let mut counted: BTreeMap<String, u64> = BTreeMap::new();
-    let ended = std::mem::take(&mut *COUNTED.lock().unwrap_or_else(PoisonError::into_inner));
-    for (name, count) in ended.into_iter().filter(|(name, _)| name.starts_with("esp")) {
-        *counted.entry(name).or_default() += count;
+    let ended = COUNTED.lock().unwrap_or_else(PoisonError::into_inner);
+    for (_, name, count) in ended.iter().filter(|(of, ..)| *of == run) {
+        *counted.entry(name.clone()).or_default() += count;
     }
     Ok(counted)
 }
 
 #[test]
 fn no_packet_thread_takes_memory_for_a_packet() -> Result<()> {
-    let few = carry(100)?;
-    let many = carry(2000)?;
+    let few = carry(1, 100)?;
+    let many = carry(2, 2000)?;
     for lane in 1..LANES {
         for direction in ["in", "out"] {
             let name = format!("esp-{direction}-{lane}");

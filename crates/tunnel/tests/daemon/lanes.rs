@@ -67,6 +67,7 @@ impl End {
         let plane = Plane::start_with_lanes(gateway, MTU, LANES.into(), Arc::new(|_| true))?;
         let device = Device::open(here.gateway.namespace(), "tun0", here.address.into(), 1)?;
         plane.attach(&Arc::new(device));
+        here.gateway.wait_for_link("tun0")?;
         let counters = Arc::new(Counters::default());
         let policies = here.subnets().into_iter().flat_map(|local| {
             let policy = move |remote| Policy { local, remote };
@@ -181,6 +182,7 @@ fn replace(from: &End, to: &mut End, towards: u32, generation: u32, lane: u8) ->
 
 /// Sends numbered datagrams of several flows; each comes once, in order. `meanwhile` is called before each round of them.
 pub(crate) fn send_in_order(sites: &TwoSites, mut meanwhile: impl FnMut(u32) -> Result<()>) -> Result<()> {
+    sites.meet_neighbours()?;
     let (from, to) = (&sites.left.hosts[0], &sites.right.hosts[0]);
     let receiver = to.node.run(|| UdpSocket::bind((to.address, FIRST_PORT)))??;
     receiver.set_read_timeout(Some(stretched(Duration::from_secs(5))))?;

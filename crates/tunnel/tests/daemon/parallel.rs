@@ -51,6 +51,14 @@ fn replaced(daemon: &Daemon, old: &BTreeSet<u32>) -> Result<()> {
     })
 }
 
+/// What both ends dropped, for the report of a failure.
+fn drops(daemon: &Daemon) -> String {
+    let report = daemon.report().unwrap_or_default();
+    let ends: Vec<_> = report.connections.iter().map(|end| &end.drops).collect();
+    let gateways: Vec<_> = report.gateways.iter().map(|end| &end.counters.drops).collect();
+    format!("dropped {ends:?}, of no connection {gateways:?}")
+}
+
 fn thread_names() -> Result<BTreeSet<String>> {
     let tasks = fs::read_dir("/proc/self/task")?;
     Ok(tasks
@@ -114,7 +122,7 @@ fn negotiated_sas_share_the_flows_over_four_lanes_and_lose_and_reorder_nothing_w
         replacements += 1;
         Ok(())
     })
-    .with_context(|| format!("{:?}", daemon.connections()))?;
+    .with_context(|| drops(&daemon))?;
     ensure!(replacements == 4, "{replacements}");
     replaced(&daemon, &old)?;
     let all = FLOWS as u64 * u64::from(DATAGRAMS);

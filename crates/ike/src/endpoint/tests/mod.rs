@@ -4,6 +4,7 @@ mod answers;
 mod duplicates;
 mod garbage;
 mod half_open;
+mod lanes;
 mod memory;
 mod overtaking;
 mod peer_name;
