@@ -38,6 +38,7 @@ pub(crate) fn show(view: &ConnectionOptionsView) -> Value {
     shown["encapsulation"] = json!(options.encapsulation);
     shown["local_id"] = json!(options.local_id);
     shown["peer_id"] = json!(options.peer_id);
+    shown["peer_location"] = json!(options.peer_location);
     shown
 }
 
@@ -96,6 +97,9 @@ pub(crate) fn connection_change(body: &[u8]) -> Result<ConnectionOptionsChange, 
                 change.parallel_child_sas = Some(of.read(tunnel.parallel_child_sas, words)?);
             }
             "peer_id" => change.peer_id = Some(of.read(None, IDENTITY)?),
+            "peer_location" => {
+                change.peer_location = Some(of.read(default.peer_location, "anywhere or fixed")?);
+            }
             "replay_window" => {
                 let words = "a whole number from 64 to 4096";
                 change.replay_window = Some(of.read(tunnel.replay_window, words)?);
@@ -204,7 +208,7 @@ fn bad(message: String) -> Fault {
 
 #[cfg(test)]
 mod tests {
-    use isthmus_ops::MlKem;
+    use isthmus_ops::{MlKem, PeerLocation};
     use isthmus_types::CertificateOptions;
 
     use super::*;
@@ -217,7 +221,7 @@ mod tests {
     fn missing_members_stay_and_null_is_the_default() {
         let read = change(
             &json!({"childless": true, "replay_window": null, "esp_lifetime_bytes": null,
-            "certificate": null, "ml_kem": "required"}),
+            "certificate": null, "ml_kem": "required", "peer_location": "anywhere"}),
         )
         .unwrap();
         assert_eq!(
@@ -228,6 +232,7 @@ mod tests {
                 esp_lifetime_bytes: Some(None),
                 certificate: Some(None),
                 ml_kem: Some(MlKem::Required),
+                peer_location: Some(PeerLocation::Anywhere),
                 ..ConnectionOptionsChange::default()
             }
         );
@@ -240,6 +245,7 @@ mod tests {
             (json!({"replay_window": 70_000}), "replay_window"),
             (json!({"replay_window": -1}), "replay_window"),
             (json!({"dscp": "hush"}), "dscp"),
+            (json!({"peer_location": "hush"}), "peer_location"),
             (
                 json!({"certificate": {"private_key": ["hush"]}}),
                 "certificate.private_key",

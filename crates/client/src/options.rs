@@ -1,6 +1,6 @@
 //! Options of VPN connections and gateways that only this server has.
 
-use isthmus_ops::{EspEncapsulation, MlKem, TunnelIdentity};
+use isthmus_ops::{EspEncapsulation, MlKem, PeerLocation, TunnelIdentity};
 use isthmus_types::{DontFragment, DscpPolicy, Secret, SelectorLayout};
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -47,6 +47,9 @@ pub struct ConnectionOptions {
     pub local_id: Option<TunnelIdentity>,
     /// The peer's identity, if it is another than the connection says.
     pub peer_id: Option<TunnelIdentity>,
+    /// Where the peer is.
+    #[serde(default)]
+    pub peer_location: PeerLocation,
     /// Everything else.
     #[serde(flatten)]
     pub rest: Rest,
@@ -116,6 +119,8 @@ pub struct ConnectionOptionsChange {
     pub local_id: Change<TunnelIdentity>,
     #[serde(skip_serializing_if = "Change::is_keep")]
     pub peer_id: Change<TunnelIdentity>,
+    #[serde(skip_serializing_if = "Change::is_keep")]
+    pub peer_location: Change<PeerLocation>,
 }
 
 /// New certificates, in PEM. What is missing stays.

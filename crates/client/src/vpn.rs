@@ -214,6 +214,8 @@ pub struct NewConnection {
     pub ipsec_policy: Option<Id<IpsecPolicy>>,
     /// Who may start negotiations.
     pub establish_mode: EstablishMode,
+    /// Whether it is to be up at once.
+    pub admin_state_up: bool,
 }
 
 /// What becomes of a property that may be absent.
@@ -410,6 +412,7 @@ struct ConnectionPrototype<'a> {
     local: LocalPrototype<'a>,
     peer: PeerPrototype<'a>,
     establish_mode: EstablishMode,
+    admin_state_up: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     ike_policy: Option<Identity<IkePolicy>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -538,6 +541,7 @@ impl Client {
                 cidrs: &new.peer_cidrs,
             },
             establish_mode: new.establish_mode,
+            admin_state_up: new.admin_state_up,
             ike_policy: new.ike_policy.as_ref().map(Identity::from),
             ipsec_policy: new.ipsec_policy.as_ref().map(Identity::from),
         };

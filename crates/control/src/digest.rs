@@ -182,6 +182,7 @@ fn connection_state(state: &TunnelState, obstacle: Option<Obstacle>) -> Connecti
         (TunnelState::Down { reason, detail }, _) => ConnectionState::Down {
             reason: match reason {
                 DownReason::AuthenticationFailed => ConnectionDownReason::AuthenticationFailed,
+                DownReason::AwaitingPeer => ConnectionDownReason::AwaitingPeer,
                 DownReason::IkeProposalMismatch => ConnectionDownReason::IkePolicyMismatch,
                 DownReason::Internal => ConnectionDownReason::Internal,
                 DownReason::IpsecProposalMismatch => ConnectionDownReason::IpsecPolicyMismatch,

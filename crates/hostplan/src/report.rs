@@ -203,6 +203,8 @@ pub enum TunnelState {
 pub enum DownReason {
     /// The key or an identity differs.
     AuthenticationFailed,
+    /// The peer alone may begin, and has not.
+    AwaitingPeer,
     /// No IKE proposal in common.
     IkeProposalMismatch,
     /// Our fault.

@@ -102,6 +102,7 @@ impl Pause {
 impl Connection {
     pub(crate) fn new(config: ConnectionConfig) -> Self {
         let peer_address = fixed_address(&config);
+        let reported = waiting_state(&config);
         Self {
             method: Method::of(&config),
             demand: Demand::new(&config),
@@ -116,7 +117,7 @@ impl Connection {
             child_pause: Pause::default(),
             diary: Diary::default(),
             tally: Tally::default(),
-            reported: waiting_state(),
+            reported,
         }
     }
 
@@ -224,6 +225,24 @@ impl Connection {
             let is_other = matches!(kind, FindingKind::Other { .. });
             !needs_more && (is_other || kind.severity() == Severity::Error)
         });
+    }
+
+    /// Records what speaks against somebody who knocked and has proved nothing. Where the peer may be anywhere and is in
+    /// contact, it was somebody else.
+    pub(crate) fn suspect(&mut self, kind: FindingKind) {
+        if self.config.peer != PeerEndpoint::Anywhere || !self.in_contact {
+            self.diary.find(kind);
+        }
+    }
+
+    /// Which of several connections that `address` may belong to comes first: those whose peer is known to be there, then
+    /// those whose peer may be anywhere.
+    pub(crate) fn remoteness(&self) -> u8 {
+        match (&self.config.peer, self.peer_address) {
+            (PeerEndpoint::Address(_), _) | (PeerEndpoint::Name(_), Some(_)) => 0,
+            (PeerEndpoint::Anywhere, _) => 1,
+            (PeerEndpoint::Name(_), None) => 2,
+        }
     }
 
     /// What explains best why it is down.
@@ -387,7 +406,7 @@ impl Connection {
         }
         match self.complaint() {
             Some((reason, detail)) => ConnectionState::Down { reason, detail },
-            None => waiting_state(),
+            None => waiting_state(&self.config),
         }
     }
 
@@ -405,11 +424,25 @@ impl Connection {
     }
 }
 
-fn waiting_state() -> ConnectionState {
-    ConnectionState::Down {
-        reason: DownReason::Negotiating,
-        detail: "negotiation is under way or waits for the peer".into(),
-    }
+fn waiting_state(config: &ConnectionConfig) -> ConnectionState {
+    let (reason, detail) = match (&config.peer, config.establish) {
+        (PeerEndpoint::Anywhere, _) => (
+            DownReason::AwaitingPeer,
+            format!(
+                "waits for the peer, which may be anywhere and so must begin: it is known by its identity, {}",
+                config.peer_identity
+            ),
+        ),
+        (PeerEndpoint::Address(_) | PeerEndpoint::Name(_), EstablishMode::PeerOnly) => (
+            DownReason::AwaitingPeer,
+            "waits for the peer, which alone may begin".to_owned(),
+        ),
+        (PeerEndpoint::Address(_) | PeerEndpoint::Name(_), EstablishMode::Bidirectional) => (
+            DownReason::Negotiating,
+            "negotiation is under way or waits for the peer".to_owned(),
+        ),
+    };
+    ConnectionState::Down { reason, detail }
 }
 
 fn fixed_address(config: &ConnectionConfig) -> Option<IpAddr> {

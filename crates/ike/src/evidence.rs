@@ -224,7 +224,7 @@ pub(crate) fn auth_failed(context: &mut Context<'_>, error: &IkeError, peer: Opt
             detail: format!("IKE_AUTH failed: {error}"),
         },
     };
-    connection.diary.find(kind);
+    connection.suspect(kind);
 }
 
 /// The peer is authenticated.
@@ -243,7 +243,8 @@ pub(crate) fn on_established(context: &mut Context<'_>, path: &Path, suite: &Ike
             && match kind.reason() {
                 DownReason::AuthenticationFailed => accepted || kind.doubts_peer(),
                 DownReason::IkeProposalMismatch | DownReason::PeerNotResponding => true,
-                DownReason::Internal
+                DownReason::AwaitingPeer
+                | DownReason::Internal
                 | DownReason::IpsecProposalMismatch
                 | DownReason::Negotiating
                 | DownReason::SelectorMismatch => false,
@@ -253,6 +254,7 @@ pub(crate) fn on_established(context: &mut Context<'_>, path: &Path, suite: &Ike
         matches!(
             kind,
             FindingKind::NatFound { .. }
+                | FindingKind::UnknownPeer { .. }
                 | FindingKind::ObsoleteAlgorithm {
                     layer: Layer::Ike,
                     ..
@@ -397,9 +399,7 @@ pub(crate) fn other_version(connection: &mut Connection, theirs: u8) {
         IkeVersion::V2 => 2,
     };
     if connection.config.admin_up && ours != theirs {
-        connection
-            .diary
-            .find(FindingKind::VersionMismatch { theirs, ours });
+        connection.suspect(FindingKind::VersionMismatch { theirs, ours });
     }
 }
 

@@ -281,6 +281,15 @@ pub enum FindingKind {
         /// Whether it also asks for ranges that are not ours, as such a peer does.
         refused: bool,
     },
+    /// Somebody came whose identity is not that of the peer, which may be anywhere: the peer, or anybody.
+    UnknownPeer {
+        /// Where from.
+        from: IpAddr,
+        /// What it calls itself.
+        received: String,
+        /// The peer's identity, as it is configured here.
+        expected: String,
+    },
     /// The peer speaks another IKE version.
     VersionMismatch {
         /// The version that it speaks.
@@ -405,6 +414,7 @@ impl FindingKind {
             Self::SelectorsNarrowed { .. } => "selectors_narrowed",
             Self::SelectorsRefused { .. } => "selectors_refused",
             Self::TransportModeAsked { .. } => "transport_mode_asked",
+            Self::UnknownPeer { .. } => "unknown_peer",
             Self::VersionMismatch { .. } => "version_mismatch",
         }
     }
@@ -430,12 +440,13 @@ impl FindingKind {
             Self::LifetimeSkew { .. }
             | Self::ObsoleteAlgorithm { .. }
             | Self::PortUnanswered { .. }
-            | Self::SelectorsNarrowed { .. } => Severity::Warning,
+            | Self::SelectorsNarrowed { .. }
+            | Self::UnknownPeer { .. } => Severity::Warning,
             Self::TransportModeAsked { refused: true } => Severity::Error,
             Self::TransportModeAsked { refused: false } => Severity::Warning,
             Self::GroupAccepted { .. } | Self::NatFound { .. } | Self::PfsUnverified { .. } => Severity::Info,
             Self::Other { reason, .. } => match reason {
-                DownReason::Negotiating => Severity::Info,
+                DownReason::AwaitingPeer | DownReason::Negotiating => Severity::Info,
                 DownReason::AuthenticationFailed
                 | DownReason::IkeProposalMismatch
                 | DownReason::Internal
@@ -462,6 +473,7 @@ impl FindingKind {
                 End::Peers => "peer_identity",
             },
             Self::KeyDoubted { .. } | Self::KeyMismatch { .. } => "psk",
+            Self::UnknownPeer { .. } => "peer_identity",
             Self::LifetimeSkew { layer, .. } => match layer {
                 Layer::Esp => "esp.lifetime",
                 Layer::Ike => "ike.lifetime",
@@ -489,7 +501,7 @@ impl FindingKind {
             Self::Other { reason, .. } => match reason {
                 DownReason::AuthenticationFailed => "psk",
                 DownReason::IkeProposalMismatch => "ike.proposals",
-                DownReason::Internal | DownReason::Negotiating => "none",
+                DownReason::AwaitingPeer | DownReason::Internal | DownReason::Negotiating => "none",
                 DownReason::IpsecProposalMismatch => "esp.proposals",
                 DownReason::PeerNotResponding => "peer_address",
                 DownReason::SelectorMismatch => "cidrs",
@@ -546,6 +558,7 @@ impl FindingKind {
             | Self::SelectorsNarrowed { .. }
             | Self::SelectorsRefused { .. }
             | Self::TransportModeAsked { .. }
+            | Self::UnknownPeer { .. }
             | Self::VersionMismatch { .. } => vec![self.field()],
         }
     }
@@ -578,6 +591,7 @@ impl FindingKind {
             | Self::PfsUnverified { .. }
             | Self::PortUnanswered { .. }
             | Self::SelectorsNarrowed { .. } => DownReason::Negotiating,
+            Self::UnknownPeer { .. } => DownReason::AwaitingPeer,
             Self::Other { reason, .. } => *reason,
         }
     }

@@ -32,6 +32,8 @@ pub enum ConnectionState {
 pub enum DownReason {
     /// The key or an identity differs.
     AuthenticationFailed,
+    /// The peer alone may begin, and has not.
+    AwaitingPeer,
     /// No IKE proposal in common.
     IkeProposalMismatch,
     /// Our fault.

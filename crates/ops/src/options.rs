@@ -25,6 +25,19 @@ pub struct ConnectionOptions {
     /// The peer's identity instead of the one that the provider's API gives.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peer_id: Option<TunnelIdentity>,
+    /// Where the peer is.
+    pub peer_location: PeerLocation,
+}
+
+/// Where the peer is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PeerLocation {
+    /// It has no fixed address: it begins, from wherever it is, and its identity alone tells who it is.
+    Anywhere,
+    /// Where the provider's API says: at an address, or at that of a domain name.
+    #[default]
+    Fixed,
 }
 
 /// Whether ML-KEM-768 is done beside each Diffie-Hellman exchange.
@@ -122,6 +135,8 @@ pub struct ConnectionOptionsChange {
     pub local_id: Option<Option<TunnelIdentity>>,
     /// The peer's identity; `Some(None)` returns to the one of the provider's API.
     pub peer_id: Option<Option<TunnelIdentity>>,
+    /// Where the peer is.
+    pub peer_location: Option<PeerLocation>,
 }
 
 /// New members of certificate options. Fields that are `None` stay; a connection that had none needs chain, key and

@@ -105,6 +105,8 @@ pub enum ConnectionDownReason {
     AdminDown,
     /// The key or an identity differs.
     AuthenticationFailed,
+    /// The peer alone may begin, and has not.
+    AwaitingPeer,
     /// No IKE proposal in common.
     IkePolicyMismatch,
     /// Our fault.

@@ -16,7 +16,7 @@ mod view;
 
 use std::net::IpAddr;
 
-use isthmus_hostplan::ConnectionPlan;
+use isthmus_hostplan::{ConnectionPlan, PeerEndpoint};
 use isthmus_types::Secret;
 use serde::{Deserialize, Serialize};
 
@@ -104,7 +104,7 @@ pub fn configuration(
     key: Option<&Secret>,
 ) -> Result<String, Inexpressible> {
     let view = View::of(peering, key);
-    match vendor {
+    let text = match vendor {
         Vendor::CiscoIos => vendor::cisco_ios::render(&view),
         Vendor::FortiOs => vendor::fortios::render(&view),
         Vendor::Junos => vendor::junos::render(&view),
@@ -112,5 +112,37 @@ pub fn configuration(
         Vendor::MikroTik => vendor::mikrotik::render(&view),
         Vendor::PfSense => vendor::pfsense::render(&view),
         Vendor::StrongSwan => vendor::strongswan::render(&view),
-    }
+    }?;
+    Ok(match peering.plan.peer {
+        PeerEndpoint::Anywhere => who_begins(vendor) + &text,
+        PeerEndpoint::Address { .. } | PeerEndpoint::Name { .. } => text,
+    })
+}
+
+/// What must be known at a peer that our gateway cannot go to.
+fn who_begins(vendor: Vendor) -> String {
+    let mark = match vendor {
+        Vendor::CiscoIos => '!',
+        Vendor::FortiOs
+        | Vendor::Junos
+        | Vendor::Libreswan
+        | Vendor::MikroTik
+        | Vendor::PfSense
+        | Vendor::StrongSwan => '#',
+    };
+    let how = match vendor {
+        // Their configuration says so.
+        Vendor::FortiOs | Vendor::Junos | Vendor::Libreswan | Vendor::StrongSwan => String::new(),
+        Vendor::CiscoIos | Vendor::MikroTik => {
+            format!("{mark} Traffic for the other side makes it begin: keep some going.\n")
+        }
+        Vendor::PfSense => {
+            format!(
+                "{mark} Traffic for the other side makes it begin: fill in \"Automatically ping host\" in phase 2.\n"
+            )
+        }
+    };
+    format!(
+        "{mark} This end must begin: the gateway waits for it, wherever it is, and knows it by its identity.\n{how}"
+    )
 }

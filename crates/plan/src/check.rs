@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use isthmus_hostplan::{
-    Attachment, ConnectionPlan, DpdAction, GatewayPlan, GroupRule, PortPlan, SubnetPlan, VpcPlan,
+    Attachment, ConnectionPlan, DpdAction, GatewayPlan, GroupRule, IkeIdentity, PeerEndpoint, PortPlan,
+    SubnetPlan, VpcPlan,
 };
 use isthmus_types::{
     Cidr, Encryption, IkeVersion, Integrity, NetworkAclId, NetworkInterfaceId, SecurityGroupId, SubnetId,
@@ -180,6 +181,10 @@ fn check_connection(connection: &ConnectionPlan, found: &mut Vec<Violation>) {
             "has no range on the peer's side",
         ),
         (
+            connection.peer != PeerEndpoint::Anywhere || !is_anybody(&connection.peer_identity),
+            "takes anybody for its peer",
+        ),
+        (
             connection.ike_lifetime_seconds > 0,
             "has an IKE SA that lives no time",
         ),
@@ -200,6 +205,10 @@ fn check_connection(connection: &ConnectionPlan, found: &mut Vec<Violation>) {
             found.push(Violation::Connection(connection.connection, what));
         }
     }
+}
+
+fn is_anybody(identity: &IkeIdentity) -> bool {
+    matches!(identity, IkeIdentity::Address(address) if address.is_unspecified())
 }
 
 fn check_proposals(connection: &ConnectionPlan, found: &mut Vec<Violation>) {

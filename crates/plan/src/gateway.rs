@@ -3,7 +3,8 @@
 use isthmus_hostplan::{ConnectionPlan, DpdAction, EstablishMode, GatewayPlan, IkeIdentity, PeerEndpoint};
 use isthmus_model::{Snapshot, VpnConnection, VpnGateway};
 use isthmus_ops::{
-    DeadPeerAction, EspEncapsulation, Establish, Identity, MlKem, PeerAddress, PolicyGroup, TunnelIdentity,
+    DeadPeerAction, EspEncapsulation, Establish, Identity, MlKem, PeerAddress, PeerLocation, PolicyGroup,
+    TunnelIdentity,
 };
 use isthmus_types::{IkeVersion, VpcId};
 
@@ -123,9 +124,12 @@ fn plan_connection(
         admin_up: connection.admin_state_up && negotiable,
         reset_count: connection.reset_count,
         version,
-        peer: match peer {
-            PeerAddress::Address(address) => PeerEndpoint::Address { address: *address },
-            PeerAddress::Fqdn(fqdn) => PeerEndpoint::Name { fqdn: fqdn.clone() },
+        peer: match (options.peer_location, peer) {
+            (PeerLocation::Anywhere, _) => PeerEndpoint::Anywhere,
+            (PeerLocation::Fixed, PeerAddress::Address(address)) => {
+                PeerEndpoint::Address { address: *address }
+            }
+            (PeerLocation::Fixed, PeerAddress::Fqdn(fqdn)) => PeerEndpoint::Name { fqdn: fqdn.clone() },
         },
         local_identity: match (&options.local_id, &connection.local_identity) {
             (Some(identity), _) => own_identity(identity),

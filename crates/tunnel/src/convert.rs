@@ -139,6 +139,7 @@ pub(crate) fn tunnel_state(state: ike::ConnectionState) -> TunnelState {
 const fn down_reason(reason: ike::DownReason) -> DownReason {
     match reason {
         ike::DownReason::AuthenticationFailed => DownReason::AuthenticationFailed,
+        ike::DownReason::AwaitingPeer => DownReason::AwaitingPeer,
         ike::DownReason::IkeProposalMismatch => DownReason::IkeProposalMismatch,
         ike::DownReason::Internal => DownReason::Internal,
         ike::DownReason::IpsecProposalMismatch => DownReason::IpsecProposalMismatch,

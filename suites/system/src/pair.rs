@@ -97,6 +97,7 @@ impl Pair {
             peer_cidrs: there.cidrs.clone(),
             ike_policy: None,
             ipsec_policy: None,
+            admin_state_up: true,
             establish_mode: EstablishMode::Bidirectional,
         };
         let made = system.call(|client| client.create_connection(&here.gateway, &new))?;

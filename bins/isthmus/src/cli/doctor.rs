@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 use isthmus_hostplan::diagnosis::{ChildSaReport, FindingReport, FindingSeverity, IkeSaReport};
-use isthmus_hostplan::{ConnectionReport, TunnelState};
+use isthmus_hostplan::{ConnectionReport, PeerEndpoint, TunnelState};
 use isthmus_runtime::clock;
 use isthmus_types::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,8 @@ pub struct Options {
 /// What the server knows.
 #[derive(Debug, Deserialize, Serialize)]
 struct Knowledge {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    peer: Option<PeerEndpoint>,
     report: Option<ConnectionReport>,
     heard_ms_ago: Option<u64>,
 }
@@ -53,7 +55,11 @@ pub async fn run(options: Options, context: &Context) -> anyhow::Result<ExitCode
             "{} on {}, peer {}\n",
             connection.name,
             gateway.name,
-            connection.peer.host()
+            match &knowledge.peer {
+                Some(PeerEndpoint::Anywhere) => "anywhere",
+                Some(PeerEndpoint::Address { .. } | PeerEndpoint::Name { .. }) | None =>
+                    connection.peer.host(),
+            }
         );
         render(&mut text, &knowledge, clock::now());
         text
@@ -258,6 +264,7 @@ mod tests {
     use super::*;
 
     fn knowledge(state: TunnelState, severity: Option<FindingSeverity>) -> Knowledge {
+        peer: None,
         let finding = severity.map(|severity| FindingReport {
             code: "key_mismatch".to_owned(),
             severity,
@@ -272,6 +279,7 @@ mod tests {
             times: 3,
         });
         Knowledge {
+            peer: None,
             report: Some(ConnectionReport {
                 connection: VpnConnectionId::from(ResourceBits::from_random(1)),
                 state,
@@ -311,6 +319,7 @@ mod tests {
         assert!(!is_healthy(&knowledge(down, None)));
         assert!(is_healthy(&knowledge(TunnelState::AdminDown, None)));
         let nothing = Knowledge {
+            peer: None,
             report: None,
             heard_ms_ago: None,
         };

@@ -196,6 +196,7 @@ impl Join<'_> {
             peer_cidrs: remote.to_vec(),
             ike_policy: None,
             ipsec_policy: None,
+            admin_state_up: true,
             establish_mode: EstablishMode::Bidirectional,
         };
         let connection = self.client.create_connection(&from.gateway.id, &new).await?;

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use isthmus_client::{
-    Change, ConnectionChange, EstablishMode, Identity, NewConnection, NewVpnGateway, PeerHost, VpnConnection,
+    Change, ConnectionChange, ConnectionOptionsChange, EstablishMode, Identity, NewConnection, NewVpnGateway, PeerHost, VpnConnection,
     VpnGateway,
 };
+use isthmus_ops::{PeerLocation, TunnelIdentity};
 use isthmus_types::Cidr;
 
 use super::context::{Context, print, remark};
@@ -16,11 +17,14 @@ use super::key::{self, KeySource};
 use super::output::ConnectionRow;
 use super::peer_config;
 use super::policy::{self, IkeCommand, IpsecCommand};
-use super::vpn_options::{self, KeyLogOptions, OptionsOptions};
+use super::vpn_options::{self, IdentityText, KeyLogOptions, OptionsOptions};
 use super::wait;
 
 /// How long the host may take to carry out what was asked for.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What stands for the host of a peer that is at none: a name that no resolver knows (RFC 2606).
+const NO_HOST: &str = "anywhere.invalid";
 
 /// Subcommands of `vpn`.
 #[derive(Debug, Subcommand)]
@@ -182,8 +186,12 @@ pub struct NewOptions {
     #[arg(long)]
     gateway: String,
     /// IPv4 address or domain name of the peer.
-    #[arg(long)]
-    peer: String,
+    #[arg(long, required_unless_present = "from_anywhere")]
+    peer: Option<String>,
+    /// Instead of an address: the identity of a peer that may be anywhere, in the forms of `options --peer-id`. It begins,
+    /// and its identity tells who it is.
+    #[arg(long, value_name = "IDENTITY", conflicts_with = "peer")]
+    from_anywhere: Option<IdentityText>,
     /// Ranges on our side.
     #[arg(long, required = true, value_delimiter = ',', value_name = "RANGES")]
     local: Vec<Cidr>,
@@ -301,10 +309,20 @@ async fn create_connection(options: NewOptions, context: &Context) -> anyhow::Re
         Some(wanted) => Some(context.ipsec_policy(wanted).await?.id),
         None => None,
     };
+    let anywhere = match options.from_anywhere {
+        None => None,
+        Some(IdentityText(Some(identity))) => Some(identity),
+        Some(IdentityText(None)) => anyhow::bail!("a peer that may be anywhere needs an identity of its own"),
+    };
     let new = NewConnection {
         name: options.name,
         psk: given.unwrap_or_else(key::generate),
-        peer: options.peer,
+        peer: match (&anywhere, options.peer) {
+            (None, Some(peer)) => peer,
+            // The provider's API wants one.
+            (Some(TunnelIdentity::Fqdn(name)), _) => name.clone(),
+            (Some(_), _) | (None, None) => NO_HOST.to_owned(),
+        },
         local_cidrs: options.local,
         peer_cidrs: options.remote,
         ike_policy,
@@ -314,8 +332,13 @@ async fn create_connection(options: NewOptions, context: &Context) -> anyhow::Re
         } else {
             EstablishMode::Bidirectional
         },
+        // Not before it is known that the peer is not there.
+        admin_state_up: anywhere.is_none(),
     };
-    let connection = context.client.create_connection(&gateway.id, &new).await?;
+    let mut connection = context.client.create_connection(&gateway.id, &new).await?;
+    if let Some(identity) = anywhere {
+        connection = let_in_from_anywhere(context, &gateway, &connection, identity).await?;
+    }
     if generated {
         remark(&format!(
             "a shared key was generated; for the other side, print it with: isthmus vpn connection show {} --key",
@@ -323,6 +346,36 @@ async fn create_connection(options: NewOptions, context: &Context) -> anyhow::Re
         ));
     }
     show_connection(context, gateway, connection)
+}
+
+/// Makes a connection that is switched off one whose peer may be anywhere, and switches it on. If that is refused, the
+/// connection goes again.
+async fn let_in_from_anywhere(
+    context: &Context,
+    gateway: &VpnGateway,
+    connection: &VpnConnection,
+    identity: TunnelIdentity,
+) -> anyhow::Result<VpnConnection> {
+    let client = &context.client;
+    let change = ConnectionOptionsChange {
+        peer_id: Change::Set(identity),
+        peer_location: Change::Set(PeerLocation::Anywhere),
+        ..ConnectionOptionsChange::default()
+    };
+    let changed = client
+        .change_connection_options(&gateway.id, &connection.id, &change)
+        .await;
+    if let Err(error) = changed {
+        client.delete_connection(&gateway.id, &connection.id).await?;
+        return Err(error.into());
+    }
+    let change = ConnectionChange {
+        admin_state_up: Some(true),
+        ..ConnectionChange::default()
+    };
+    Ok(client
+        .change_connection(&gateway.id, &connection.id, &change)
+        .await?)
 }
 
 async fn update_connection(options: UpdateOptions, context: &Context) -> anyhow::Result<()> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use isthmus_client::{CertificateChange, Change, ConnectionOptions, ConnectionOptionsChange};
-use isthmus_ops::{EspEncapsulation, MlKem, TunnelIdentity};
+use isthmus_ops::{EspEncapsulation, MlKem, PeerLocation, TunnelIdentity};
 use isthmus_types::{DontFragment, DscpPolicy, Secret, SelectorLayout};
 use serde::Serialize;
 
@@ -77,6 +77,9 @@ pub struct OptionsOptions {
     /// The peer's identity, in the same forms.
     #[arg(long, value_name = "IDENTITY")]
     peer_id: Option<IdentityText>,
+    /// Where the peer is. One that may be anywhere must begin, and is known by its identity alone.
+    #[arg(long, value_name = "WHERE")]
+    peer_location: Option<PeerLocationChoice>,
 }
 
 /// Where certificates come from. Files hold PEM.
@@ -167,6 +170,14 @@ enum EncapsulationChoice {
     Forced,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum PeerLocationChoice {
+    /// It has no fixed address.
+    Anywhere,
+    /// At the connection's peer address or domain name.
+    Fixed,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Lifetime(Option<u64>);
 
@@ -182,7 +193,7 @@ impl std::str::FromStr for Lifetime {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct IdentityText(Option<TunnelIdentity>);
+pub(super) struct IdentityText(pub(super) Option<TunnelIdentity>);
 
 impl std::str::FromStr for IdentityText {
     type Err = std::convert::Infallible;
@@ -291,6 +302,10 @@ impl OptionsOptions {
             })),
             local_id: self.removable(self.local_id.clone().map(|text| text.0)),
             peer_id: self.removable(self.peer_id.clone().map(|text| text.0)),
+            peer_location: self.changed(self.peer_location.map(|choice| match choice {
+                PeerLocationChoice::Anywhere => PeerLocation::Anywhere,
+                PeerLocationChoice::Fixed => PeerLocation::Fixed,
+            })),
         })
     }
 
@@ -355,6 +370,7 @@ impl Row for OptionsRow {
         "REVOCATION LISTS",
         "LOCAL ID",
         "PEER ID",
+        "PEER LOCATION",
         "ML-KEM",
         "CHILDLESS",
         "VERIFY PFS",
@@ -403,6 +419,7 @@ impl Row for OptionsRow {
             lists,
             identity(options.local_id.as_ref()),
             identity(options.peer_id.as_ref()),
+            word(&options.peer_location),
             word(&options.ml_kem),
             switch(options.childless),
             switch(options.verify_pfs),

@@ -13,6 +13,7 @@ impl ConnectionFacts for Facts {
     fn doctor(&self, connection: VpnConnectionId) -> Option<Value> {
         let found = self.0.connection(connection)?;
         Some(json!({
+            "peer": found.plan.peer,
             "report": found.report,
             "heard_ms_ago": found.heard_ms_ago,
         }))

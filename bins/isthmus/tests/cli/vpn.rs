@@ -262,7 +262,8 @@ fn options(request: &Request) -> Answer {
             "extended_sequence_numbers": true, "replay_window": 4096, "selectors": "per_pair",
             "parallel_child_sas": 1, "esp_lifetime_bytes": null, "esp_lifetime_packets": 5000,
             "fragment_size": 0, "dscp": "copy", "dont_fragment": "set", "ml_kem": "on",
-            "encapsulation": "forced", "local_id": {"kind": "fqdn", "value": "a.example"}, "peer_id": null})),
+            "encapsulation": "forced", "local_id": {"kind": "fqdn", "value": "a.example"}, "peer_id": null,
+            "peer_location": "anywhere"})),
         ("PATCH", "/isthmus/v1/vpn_gateways/0717-g/options") => {
             Answer::ok(serde_json::from_str(&request.body).unwrap())
         }
@@ -279,6 +280,7 @@ fn options_are_shown_and_only_what_is_given_is_changed() {
         "proof                      shared key\n",
         "local id                   a.example\n",
         "peer id                    default\n",
+        "peer location              anywhere\n",
         "ml-kem                     on\n",
         "selectors                  per-pair\n",
         "lifetime packets           5000\n",
@@ -316,6 +318,10 @@ fn options_are_shown_and_only_what_is_given_is_changed() {
             "peer_id": {"kind": "distinguished_name", "value": "CN=x,O=y"}})
     );
     assert_eq!(sent(&["--no-certificate"]), json!({"certificate": null}));
+    assert_eq!(
+        sent(&["--peer-location", "anywhere"]),
+        json!({"peer_location": "anywhere"})
+    );
     let defaults = sent(&["--defaults", "--replay-window", "64"]);
     assert_eq!(defaults["replay_window"], 64);
     assert_eq!(
@@ -325,7 +331,7 @@ fn options_are_shown_and_only_what_is_given_is_changed() {
             .values()
             .filter(|value| value.is_null())
             .count(),
-        16
+        17
     );
     for wrong in [
         &["--childless", "maybe"][..],

@@ -12,6 +12,7 @@ use super::Endpoint;
 use super::begun::Prefix;
 use crate::auth::{describe_identity, is_identity};
 use crate::channel::{Received, receiver_spi};
+use crate::config::PeerEndpoint;
 use crate::connection::Connection;
 use crate::cookie::CookieClaim;
 use crate::error::{IkeError, Violation};
@@ -139,10 +140,11 @@ impl Endpoint {
         let meant = parts.as_ref().ok().and_then(|parts| {
             self.connections
                 .values()
-                .find(|connection| {
+                .filter(|connection| {
                     connection.may_be_at(datagram.remote.ip())
                         && ike_auth::is_meant(connection, &suite, parts)
                 })
+                .min_by_key(|connection| connection.remoteness())
                 .map(Connection::id)
         });
         self.sas.edit(id, |sa| sa.connection = meant);
@@ -171,28 +173,35 @@ impl Endpoint {
                 .id_responder
                 .as_ref()
                 .filter(|asked| !is_identity(asked, &config.local_identity));
-            let kind = if !is_identity(received, &config.peer_identity) {
+            let kind = if is_identity(received, &config.peer_identity) {
+                match other_asked {
+                    Some(asked) => FindingKind::IdentityMismatch {
+                        end: End::Ours,
+                        received: describe_identity(asked),
+                        expected: config.local_identity.to_string(),
+                    },
+                    None => FindingKind::Other {
+                        reason: DownReason::IkeProposalMismatch,
+                        detail: format!(
+                            "the peer at {address} agreed on IKE algorithms of another connection: make the IKE \
+                             policies of both ends equal"
+                        ),
+                    },
+                }
+            } else if config.peer == PeerEndpoint::Anywhere {
+                FindingKind::UnknownPeer {
+                    from: address.to_canonical(),
+                    received: describe_identity(received),
+                    expected: config.peer_identity.to_string(),
+                }
+            } else {
                 FindingKind::IdentityMismatch {
                     end: End::Peers,
                     received: describe_identity(received),
                     expected: config.peer_identity.to_string(),
                 }
-            } else if let Some(asked) = other_asked {
-                FindingKind::IdentityMismatch {
-                    end: End::Ours,
-                    received: describe_identity(asked),
-                    expected: config.local_identity.to_string(),
-                }
-            } else {
-                FindingKind::Other {
-                    reason: DownReason::IkeProposalMismatch,
-                    detail: format!(
-                        "the peer at {address} agreed on IKE algorithms of another connection: make the IKE policies of \
-                         both ends equal"
-                    ),
-                }
             };
-            connection.diary.find(kind);
+            connection.suspect(kind);
             self.agenda.touch(connection.id());
         }
     }
@@ -249,6 +258,7 @@ impl Endpoint {
             .values_mut()
             .filter(|connection| expected.contains(&connection.id()))
             .collect();
+        candidates.sort_by_key(|connection| connection.remoteness());
         match ike_sa_init::respond(&mut self.host, &mut candidates, datagram, parts, now) {
             Ok(sa) => {
                 self.begun_by_peers.insert(address, header.initiator_spi, sa.id);

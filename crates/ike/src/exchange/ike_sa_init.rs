@@ -167,7 +167,7 @@ pub(crate) fn respond(
         for connection in candidates.iter_mut() {
             ours = describe(&offer_ike(&connection.config.ike_proposals, None));
             let found = evidence::no_ike_proposal(&connection.config, &offered);
-            connection.diary.find(found);
+            connection.suspect(found);
         }
         return Err(IkeError::Mismatch(Mismatch::Ike(ours)));
     };

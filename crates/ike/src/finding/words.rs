@@ -119,6 +119,13 @@ impl FindingKind {
                 "the peer asks for transport mode; it was answered with tunnel mode"
             }
             .into(),
+            Self::UnknownPeer {
+                from,
+                received,
+                expected,
+            } => {
+                format!("somebody at {from} calls itself {received}; the peer is known by {expected}")
+            }
             Self::VersionMismatch { theirs, ours } => {
                 format!("the peer speaks IKE version {theirs}, version {ours} is configured here")
             }
@@ -176,6 +183,9 @@ impl FindingKind {
                 "make the ranges mirror each other: local here is remote there, and the other way round".into()
             }
             Self::TransportModeAsked { .. } => "set tunnel mode at the peer".into(),
+            Self::UnknownPeer { received, expected, .. } => {
+                format!("if that was the peer, set its identity here to {received}, or make it send {expected}")
+            }
             Self::VersionMismatch { theirs, .. } => {
                 format!("choose IKE version {theirs} here, or change it at the peer")
             }
@@ -199,9 +209,9 @@ impl FindingKind {
             | Self::PfsMismatch { ours, .. }
             | Self::PfsUnverified { ours }
             | Self::SelectorsRefused { ours, .. } => ours.clone(),
-            Self::IdentityMismatch { expected, .. } | Self::MethodMismatch { expected, .. } => {
-                expected.clone()
-            }
+            Self::IdentityMismatch { expected, .. }
+            | Self::MethodMismatch { expected, .. }
+            | Self::UnknownPeer { expected, .. } => expected.clone(),
             Self::AuthenticationRefusedByPeer { identity, .. } => identity.clone(),
             Self::NoAnswer { peer, tries, .. } => format!("sent {tries} times to {peer}"),
             Self::LifetimeSkew { ours, .. } => format!("{} s", ours.as_secs()),
@@ -231,9 +241,9 @@ impl FindingKind {
         match self {
             Self::GroupAccepted { accepted, .. } => accepted.clone(),
             Self::GroupDemanded { theirs, .. } => theirs.clone(),
-            Self::IdentityMismatch { received, .. } | Self::MethodMismatch { received, .. } => {
-                received.clone()
-            }
+            Self::IdentityMismatch { received, .. }
+            | Self::MethodMismatch { received, .. }
+            | Self::UnknownPeer { received, .. } => received.clone(),
             Self::LifetimeSkew { theirs, .. } => format!("{} s", theirs.as_secs()),
             Self::NoProposalInCommon { theirs, .. } => theirs.as_ref().map_or_else(String::new, |theirs| {
                 theirs

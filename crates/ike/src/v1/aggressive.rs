@@ -16,6 +16,7 @@ use super::main_mode::{
 use super::message::{Content, Parts, decrypt, encrypt, read};
 use super::sa::{AggressiveSent, Handshake, KeAnswered, Sa, SaSent, Secrets, State};
 use super::{Datagram, Machine, Scope, identity, nat};
+use crate::auth::is_identity;
 use crate::channel::Role;
 use crate::config::ConnectionConfig;
 use crate::endpoint::{IKE_PORT, NAT_PORT};
@@ -81,6 +82,19 @@ pub(super) fn respond(
     let [(id, peer_id_body), ..] = parts.ids.as_slice() else {
         return Err(Fault::Missing("ID"));
     };
+    // The identity comes in clear: of several connections those are meant that expect it.
+    let received = identity::as_version_2(id);
+    let meant: Vec<VpnConnectionId> = candidates
+        .iter()
+        .copied()
+        .filter(|candidate| {
+            scope
+                .connections
+                .get(candidate)
+                .is_some_and(|connection| is_identity(&received, &connection.config.peer_identity))
+        })
+        .collect();
+    let candidates = if meant.is_empty() { candidates } else { &meant };
     let (connection, chosen) = choose(scope, candidates, offered)?;
     let handshake = Handshake {
         suite: chosen.suite,
@@ -113,6 +127,7 @@ pub(super) fn respond(
         handshake,
         secrets,
         id_body: peer_id_body.clone(),
+        exchanged: None,
     }));
     sa.answer(scope.host, datagram.digest, message);
     Ok(sa)

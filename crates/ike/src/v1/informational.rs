@@ -146,7 +146,7 @@ fn open_early(secrets: &Secrets, datagram: &Datagram<'_>) -> Result<Parts, Fault
 pub(super) fn hint_of_key(scope: &mut Scope<'_>, sa: &Sa, sign: &str) {
     let peer = sa.path.remote;
     if let Ok(connection) = scope.connection_of(sa) {
-        connection.diary.find(FindingKind::KeyDoubted {
+        connection.suspect(FindingKind::KeyDoubted {
             peer,
             sign: sign.into(),
         });

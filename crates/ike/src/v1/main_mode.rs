@@ -12,6 +12,7 @@ use isthmus_wire::isakmp::{
 };
 
 use super::attributes::{self, describe_ike, offers_ike, pick_ike};
+use super::candidate::{self, Exchanged};
 use super::fault::Fault;
 use super::keys::{Keys, Proven};
 use super::message::{Content, Parts, decrypt, encrypt, read};
@@ -19,6 +20,7 @@ use super::sa::{Features, Handshake, IdSent, KeAnswered, KeSent, Sa, SaSent, Sec
 use super::{Datagram, Machine, Scope, identity, nat};
 use crate::auth::{describe_identity, is_identity};
 use crate::channel::Role;
+use crate::config::PeerEndpoint;
 use crate::connection::Connection;
 use crate::endpoint::{IKE_PORT, NAT_PORT};
 use crate::error::IkeError;
@@ -185,7 +187,7 @@ pub(super) fn choose(
             .filter_map(attributes::for_version_1)
             .collect();
         let found = evidence::no_ike_proposal(&config, &describe_ike(offered));
-        connection.diary.find(found.clone());
+        connection.suspect(found.clone());
         scope.touched.insert(*id);
         kind = Some(found);
     }
@@ -246,11 +248,12 @@ pub(super) fn on_message(
             Ok(())
         }
         State::SaAnswered(handshake) => match on_key_exchange(scope, sa, &handshake, datagram) {
-            Ok(secrets) => {
+            Ok((secrets, exchanged)) => {
                 sa.state = State::KeAnswered(Box::new(KeAnswered {
                     handshake,
                     secrets,
                     id_body: Vec::new(),
+                    exchanged,
                 }));
                 Ok(())
             }
@@ -272,21 +275,28 @@ pub(super) fn on_message(
                 Err(fault)
             }
         },
-        State::KeAnswered(answered) => match check_identity(scope, sa, &answered, datagram) {
-            Ok((parts, iv)) => {
-                let (handshake, mut secrets) = (answered.handshake, answered.secrets.after(iv));
-                // The peer may still have what we lost.
-                let contact = scope.is_initial_contact;
-                let reply = identity_message(scope, sa, &handshake, &mut secrets, contact)?;
-                sa.answer(scope.host, datagram.digest, reply);
-                machine.establish(scope, sa, handshake, secrets, &parts);
-                Ok(())
+        State::KeAnswered(mut answered) => {
+            let guessed = sa.connection;
+            match check_identity(scope, sa, &mut answered, datagram) {
+                Ok((parts, iv)) => {
+                    let (handshake, mut secrets) = (answered.handshake, answered.secrets.after(iv));
+                    if sa.connection != guessed {
+                        machine.note_connection(sa);
+                        scope.is_initial_contact = machine.has_nothing(sa);
+                    }
+                    // The peer may still have what we lost.
+                    let contact = scope.is_initial_contact;
+                    let reply = identity_message(scope, sa, &handshake, &mut secrets, contact)?;
+                    sa.answer(scope.host, datagram.digest, reply);
+                    machine.establish(scope, sa, handshake, secrets, &parts);
+                    Ok(())
+                }
+                Err(fault) => {
+                    sa.state = State::KeAnswered(answered);
+                    Err(fault)
+                }
             }
-            Err(fault) => {
-                sa.state = State::KeAnswered(answered);
-                Err(fault)
-            }
-        },
+        }
         State::IdSent(sent) if sa.connection.is_none() => match check_unwanted(sa, &sent, datagram) {
             Ok(iv) => {
                 machine.take_back(scope, sa, &sent.handshake, sent.secrets.after(iv));
@@ -380,7 +390,7 @@ fn on_key_exchange(
     sa: &mut Sa,
     handshake: &Handshake,
     datagram: &Datagram<'_>,
-) -> Result<Secrets, Fault> {
+) -> Result<(Secrets, Option<Exchanged>), Fault> {
     let parts = read(datagram.header, datagram.bytes)?;
     let public = required_public(&parts, handshake)?;
     let nonce_initiator = parts.nonce.as_deref().ok_or(Fault::Missing("nonce"))?;
@@ -422,13 +432,19 @@ fn on_key_exchange(
     }
     let message = encode_message(sa.header(ExchangeType::MAIN, 0), &payloads);
     sa.answer(scope.host, datagram.digest, message);
-    Ok(Secrets {
+    let secrets = Secrets {
         iv: keys.first_iv(public, dh.public()),
         keys,
         public_initiator: public.to_vec(),
         public_responder: dh.public().to_vec(),
         nonce_min: nonce_initiator.min(&nonce).to_vec(),
-    })
+    };
+    let exchanged = candidate::has_others(scope, sa, &handshake.suite).then(|| Exchanged {
+        secret,
+        nonce_initiator: nonce_initiator.to_vec(),
+        nonce_responder: nonce,
+    });
+    Ok((secrets, exchanged))
 }
 
 pub(super) fn required_public<'a>(parts: &'a Parts, handshake: &Handshake) -> Result<&'a [u8], Fault> {
@@ -552,16 +568,23 @@ pub(super) fn proof(sa: &Sa, handshake: &Handshake, secrets: &Secrets, of: Role,
     })
 }
 
-/// Message 5: the peer's identity tells which of several connections with this key it means.
+/// Message 5: the peer's key and its identity tell which of several connections it means.
 fn check_identity(
     scope: &mut Scope<'_>,
     sa: &mut Sa,
-    answered: &KeAnswered,
+    answered: &mut KeAnswered,
     datagram: &Datagram<'_>,
 ) -> Result<(Parts, Vec<u8>), Fault> {
     let secrets = &answered.secrets;
-    let (parts, iv) = decrypt(&secrets.keys, &secrets.iv, datagram.header, datagram.bytes)?;
-    let id = check_proof(sa, &answered.handshake, secrets, &parts, Role::Initiator)?;
+    let read =
+        decrypt(&secrets.keys, &secrets.iv, datagram.header, datagram.bytes).and_then(|(parts, iv)| {
+            let id = check_proof(sa, &answered.handshake, secrets, &parts, Role::Initiator)?;
+            Ok((parts, iv, id))
+        });
+    let (parts, iv, id) = match read {
+        Ok(read) => read,
+        Err(fault) => candidate::read_with_another_key(scope, sa, answered, datagram).ok_or(fault)?,
+    };
     accept_identity(scope, sa, &id)?;
     // From here on the peer is where its authentic message came from.
     sa.path.local_port = datagram.local_port;
@@ -620,6 +643,7 @@ pub(super) fn accept_identity(scope: &mut Scope<'_>, sa: &mut Sa, id: &Identific
         return Ok(());
     }
     let expected = connection.config.peer_identity.to_string();
+    let may_be_anybody = sa.role == Role::Responder && connection.config.peer == PeerEndpoint::Anywhere;
     let psk = connection.config.psk.clone();
     if sa.role == Role::Responder && port_fits {
         let other = scope.connections.values().find(|other| {
@@ -634,10 +658,18 @@ pub(super) fn accept_identity(scope: &mut Scope<'_>, sa: &mut Sa, id: &Identific
     }
     Err(Fault::Found(
         NotifyType::INVALID_ID_INFORMATION,
-        Box::new(FindingKind::IdentityMismatch {
-            end: End::Peers,
-            received: describe_identity(&received),
-            expected,
+        Box::new(if may_be_anybody {
+            FindingKind::UnknownPeer {
+                from: address.to_canonical(),
+                received: describe_identity(&received),
+                expected,
+            }
+        } else {
+            FindingKind::IdentityMismatch {
+                end: End::Peers,
+                received: describe_identity(&received),
+                expected,
+            }
         }),
     ))
 }

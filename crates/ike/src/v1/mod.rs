@@ -13,6 +13,7 @@
 
 mod aggressive;
 mod attributes;
+mod candidate;
 mod farewell;
 mod fault;
 mod identity;
@@ -287,6 +288,20 @@ impl Machine {
                     .get(&id)
                     .is_none_or(|tunnel| tunnel.children.is_empty())
         })
+    }
+
+    /// Which connection the peer means is known only now: what its new SA replaces is that connection's.
+    fn note_connection(&self, sa: &mut Sa) {
+        sa.replaces = self
+            .established_of(sa.connection)
+            .into_iter()
+            .filter(|id| {
+                self.sas
+                    .get(id)
+                    .and_then(Sa::established)
+                    .is_some_and(|established| established.established_at <= sa.begun_at)
+            })
+            .collect();
     }
 
     /// Phase 1 is over: the peer is who it says.

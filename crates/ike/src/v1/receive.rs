@@ -14,6 +14,7 @@ use super::fault::Fault;
 use super::sa::{Sa, State};
 use super::{Machine, Scope, aggressive, informational, main_mode, message, quick};
 use crate::channel::Role;
+use crate::connection::Connection;
 use crate::evidence;
 use crate::finding::FindingKind;
 use crate::status::DownReason;
@@ -148,7 +149,7 @@ impl Machine {
         match fault {
             Fault::Found(notify, kind) => {
                 if let Ok(connection) = scope.connection_of(sa) {
-                    connection.diary.find(*kind);
+                    connection.suspect(*kind);
                 }
                 informational::complain(scope.host, sa, notify, ProtocolId::ISAKMP);
                 self.fail_attempt(scope, sa);
@@ -221,6 +222,7 @@ impl Machine {
         if candidates.is_empty() || !self.may_begin(address) {
             return;
         }
+        candidates.sort_by_key(|id| scope.connections.get(id).map(Connection::remoteness));
         let aggressive = match header.exchange {
             ExchangeType::MAIN => false,
             ExchangeType::AGGRESSIVE => true,
@@ -233,7 +235,7 @@ impl Machine {
                 };
                 let allowed = connection.config.options.aggressive_mode;
                 if !allowed {
-                    connection.diary.find(FindingKind::Other {
+                    connection.suspect(FindingKind::Other {
                         reason: DownReason::AuthenticationFailed,
                         detail: format!(
                             "the peer at {address} began with aggressive mode, which is not allowed here: choose main \
@@ -267,7 +269,7 @@ impl Machine {
                     && let [id] = candidates.as_slice()
                     && let Some(connection) = scope.connections.get_mut(id)
                 {
-                    connection.diary.find((**kind).clone());
+                    connection.suspect((**kind).clone());
                     scope.touched.insert(*id);
                 }
                 if let Some(notify) = fault.notify_type() {

@@ -8,6 +8,7 @@ use isthmus_types::VpnConnectionId;
 use isthmus_wire::ike::IkeSpi;
 use isthmus_wire::isakmp::{ExchangeType, IsakmpFlags, IsakmpHeader, PayloadType};
 
+use super::candidate::Exchanged;
 use super::keys::Keys;
 use super::quick::Quick;
 use super::turns::Postponed;
@@ -129,6 +130,8 @@ pub(super) struct KeAnswered {
     pub(super) secrets: Secrets,
     /// In aggressive mode: body of our peer's identification payload.
     pub(super) id_body: Vec<u8>,
+    /// In main mode, if the peer may mean another connection with another key.
+    pub(super) exchanged: Option<Exchanged>,
 }
 
 pub(super) struct Established {

@@ -1,7 +1,10 @@
-use isthmus_ike::{ConnectionConfig, DownReason, IkeIdentity, PeerEndpoint};
+use isthmus_ike::{
+    ConnectionConfig, ConnectionState, DownReason, Finding, FindingKind, IkeIdentity, PeerEndpoint, Severity,
+};
 use isthmus_simnet::{Link, Nat, Pair, Side};
 use isthmus_types::{Encryption, ResourceBits, Secret, VpnConnectionId};
 
+use crate::v1::version_1;
 use crate::{LONG, reason};
 
 fn named(name: &str) -> IkeIdentity {
@@ -55,7 +58,133 @@ fn a_peer_without_an_address_is_never_gone_to() {
     pair.upsert(Side::Right, roaming(2, "a.example", "key"));
     pair.run_for(LONG);
     assert_eq!(pair.sent, 0);
-    assert_eq!(reason(&pair, Side::Right), Some(DownReason::Negotiating));
+    assert_eq!(reason(&pair, Side::Right), Some(DownReason::AwaitingPeer));
+}
+
+fn unknown_peer(pair: &Pair, connection: VpnConnectionId) -> Option<Finding> {
+    let status = pair.peer(Side::Right).endpoint.status(connection).unwrap();
+    let mut findings = status.findings.into_iter();
+    findings.find(|finding| matches!(finding.kind, FindingKind::UnknownPeer { .. }))
+}
+
+#[test]
+fn an_unknown_identity_is_told_of_but_leaves_the_state_as_it_is() {
+    let mut pair = Pair::new(1, Link::clean());
+    pair.upsert(Side::Right, roaming(2, "a.example", "key"));
+    pair.upsert(Side::Left, left("evil.example", "key"));
+    pair.run_for(LONG);
+    assert_eq!(reason(&pair, Side::Right), Some(DownReason::AwaitingPeer));
+    let found = unknown_peer(&pair, Side::Right.connection()).expect("a finding");
+    assert_eq!(found.kind.severity(), Severity::Warning);
+    assert!(found.times > 1, "{found:?}");
+    let sentence = found.kind.explanation();
+    for part in [
+        "somebody at 192.0.2.1 calls itself name evil.example",
+        "known by name a.example",
+        "if that was the peer, set its identity here to name evil.example",
+    ] {
+        assert!(sentence.contains(part), "{sentence}");
+    }
+    // The peer itself comes: whoever that was before, it was not the peer.
+    pair.upsert(Side::Left, left("a.example", "key"));
+    assert!(pair.run_until(LONG, |pair: &Pair| pair.discord().is_none()));
+    assert!(unknown_peer(&pair, Side::Right.connection()).is_none());
+}
+
+#[test]
+fn strangers_say_nothing_about_a_peer_that_is_in_contact() {
+    let mut pair = Pair::new(1, Link::clean());
+    pair.upsert(Side::Right, roaming(2, "a.example", "key"));
+    pair.upsert(Side::Left, left("a.example", "key"));
+    assert!(pair.run_until(LONG, |pair: &Pair| pair.discord().is_none()));
+    // From the same address, with the right name and not its key, and with another name.
+    for (number, name) in [(7, "a.example"), (8, "evil.example")] {
+        let stranger = ConnectionConfig {
+            connection: VpnConnectionId::from(ResourceBits::from_random(number)),
+            ..left(name, "not the key")
+        };
+        pair.upsert(Side::Left, stranger);
+    }
+    pair.run_for(LONG);
+    let status = pair
+        .peer(Side::Right)
+        .endpoint
+        .status(Side::Right.connection())
+        .unwrap();
+    assert_eq!(status.state, ConnectionState::Up);
+    let grave = |finding: &&Finding| finding.kind.severity() > Severity::Info;
+    assert_eq!(status.findings.iter().find(grave), None);
+}
+
+#[test]
+fn a_connection_with_the_peers_address_comes_before_one_without() {
+    let mut pair = Pair::new(1, Link::clean());
+    // Its id is lower, so it would be found first.
+    pair.upsert(Side::Right, roaming(0, "a.example", "another key"));
+    let at_its_address = ConnectionConfig {
+        peer_identity: named("a.example"),
+        psk: Secret::new("key".into()),
+        ..Pair::config(Side::Right)
+    };
+    pair.upsert(Side::Right, at_its_address);
+    pair.upsert(Side::Left, left("a.example", "key"));
+    assert!(
+        pair.run_until(LONG, |pair: &Pair| pair.discord().is_none()),
+        "{:?}",
+        pair.discord()
+    );
+}
+
+/// The same with version 1, where the key is needed before the identity can be read.
+#[test]
+fn in_version_1_the_key_chooses_among_peers_without_an_address_and_then_the_identity() {
+    let names = ["a.example", "b.example", "c.example", "d.example"];
+    // Two of them share a key.
+    let key = |name: &str| match name {
+        "c.example" | "d.example" => "shared".to_owned(),
+        other => format!("key of {other}"),
+    };
+    for aggressive in [false, true] {
+        for mine in names {
+            let mut pair = Pair::new(1, Link::clean());
+            for (number, name) in names.iter().enumerate() {
+                let number = if *name == mine { 2 } else { number as u128 * 3 };
+                let mut config = roaming(number, name, &key(name));
+                version_1(Side::Right, &mut config);
+                config.options.aggressive_mode = aggressive;
+                pair.upsert(Side::Right, config);
+            }
+            let mut config = left(mine, &key(mine));
+            version_1(Side::Left, &mut config);
+            config.options.aggressive_mode = aggressive;
+            pair.upsert(Side::Left, config);
+            assert!(
+                pair.run_until(LONG, |pair: &Pair| pair.discord().is_none()),
+                "aggressive {aggressive}, {mine}: {:?}",
+                pair.discord()
+            );
+        }
+    }
+}
+
+#[test]
+fn in_version_1_nobody_comes_in_with_a_key_of_another_connection() {
+    for aggressive in [false, true] {
+        let mut pair = Pair::new(1, Link::clean());
+        for (number, name) in [(2, "a.example"), (5, "b.example")] {
+            let mut config = roaming(number, name, &format!("key of {name}"));
+            version_1(Side::Right, &mut config);
+            config.options.aggressive_mode = aggressive;
+            pair.upsert(Side::Right, config);
+        }
+        let mut config = left("a.example", "key of b.example");
+        version_1(Side::Left, &mut config);
+        config.options.aggressive_mode = aggressive;
+        pair.upsert(Side::Left, config);
+        pair.run_for(LONG);
+        assert!(!pair.is_up());
+        assert!(pair.peer(Side::Right).children.is_empty());
+    }
 }
 
 #[test]

@@ -118,6 +118,13 @@ impl Draft<'_> {
         self.check_policies(after.ike_policy, after.ipsec_policy)?;
 
         let peer_changed = self.update_peer(&before, update.peer.as_ref())?;
+        if let Some(settings) = self.state.tunnel_settings(after.id) {
+            let field = match update.peer_identity {
+                Some(_) => "peer_identity",
+                None => "peer",
+            };
+            self.check_peer_location(&after, &settings.options, field)?;
+        }
         let key_changed = match &update.psk {
             Some(psk) => {
                 check_psk(psk)?;

@@ -6,6 +6,7 @@ mod connection_rules;
 mod gateway;
 mod instance;
 mod options;
+mod peer_location;
 mod policy;
 mod prefix;
 mod status;

@@ -47,6 +47,7 @@ impl Draft<'_> {
         check_identity(after.peer_id.as_ref(), "peer_id")?;
         self.check_version(&connection, &after)?;
         self.check_certificate(&connection, &after)?;
+        self.check_peer_location(&connection, &after, "peer_id")?;
         if after != before {
             self.put(TunnelSettings {
                 connection: connection.id,
@@ -170,6 +171,7 @@ fn changed(
     set(&mut options.encapsulation, change.encapsulation);
     set(&mut options.local_id, change.local_id.clone());
     set(&mut options.peer_id, change.peer_id.clone());
+    set(&mut options.peer_location, change.peer_location);
     Ok(options)
 }
 

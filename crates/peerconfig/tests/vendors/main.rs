@@ -6,6 +6,7 @@
     reason = "only the crate does without files, not what compares its output with them; what is wrong shall stop a test"
 )]
 
+mod anywhere;
 mod cisco_ios;
 mod fortios;
 mod golden;

@@ -54,7 +54,8 @@ async fn options_are_changed_by_merge_patch_and_shown_without_the_private_key() 
             "extended_sequence_numbers": true, "replay_window": 1024, "selectors": "automatic",
             "parallel_child_sas": 1, "esp_lifetime_bytes": null, "esp_lifetime_packets": null,
             "fragment_size": 1280, "dscp": "copy", "dont_fragment": "set", "ml_kem": "off",
-            "encapsulation": "forced", "local_id": null, "peer_id": null})
+            "encapsulation": "forced", "local_id": null, "peer_id": null,
+            "peer_location": "fixed"})
     );
     let shown_before = client.get(&lab.world.connection_path()).await.unwrap();
 

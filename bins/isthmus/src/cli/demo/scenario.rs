@@ -106,7 +106,8 @@ pub async fn connect(client: &Client, from: &Side, to: &Side, psk: &Secret) -> a
         peer_cidrs: to.ranges(),
         ike_policy: None,
         ipsec_policy: None,
-        establish_mode: EstablishMode::Bidirectional,
+        admin_state_up: true,
+            establish_mode: EstablishMode::Bidirectional,
     };
     Ok(client.create_connection(&from.gateway.id, &new).await?)
 }

@@ -105,6 +105,7 @@ impl Asked {
                 theirs: None,
             },
             reason @ (DownReason::AuthenticationFailed
+            | DownReason::AwaitingPeer
             | DownReason::IkeProposalMismatch
             | DownReason::Internal
             | DownReason::Negotiating
