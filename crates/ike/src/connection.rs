@@ -102,7 +102,6 @@ impl Pause {
 impl Connection {
     pub(crate) fn new(config: ConnectionConfig) -> Self {
         let peer_address = fixed_address(&config);
-        let reported = waiting_state(&config);
         Self {
             method: Method::of(&config),
             demand: Demand::new(&config),
@@ -117,7 +116,8 @@ impl Connection {
             child_pause: Pause::default(),
             diary: Diary::default(),
             tally: Tally::default(),
-            reported,
+            // What a shell takes for granted.
+            reported: negotiating_state(),
         }
     }
 
@@ -424,25 +424,30 @@ impl Connection {
     }
 }
 
+fn negotiating_state() -> ConnectionState {
+    ConnectionState::Down {
+        reason: DownReason::Negotiating,
+        detail: "negotiation is under way or waits for the peer".into(),
+    }
+}
+
 fn waiting_state(config: &ConnectionConfig) -> ConnectionState {
-    let (reason, detail) = match (&config.peer, config.establish) {
-        (PeerEndpoint::Anywhere, _) => (
-            DownReason::AwaitingPeer,
-            format!(
-                "waits for the peer, which may be anywhere and so must begin: it is known by its identity, {}",
-                config.peer_identity
-            ),
+    let detail = match (&config.peer, config.establish) {
+        (PeerEndpoint::Anywhere, _) => format!(
+            "waits for the peer, which may be anywhere and so must begin: it is known by its identity, {}",
+            config.peer_identity
         ),
-        (PeerEndpoint::Address(_) | PeerEndpoint::Name(_), EstablishMode::PeerOnly) => (
-            DownReason::AwaitingPeer,
-            "waits for the peer, which alone may begin".to_owned(),
-        ),
-        (PeerEndpoint::Address(_) | PeerEndpoint::Name(_), EstablishMode::Bidirectional) => (
-            DownReason::Negotiating,
-            "negotiation is under way or waits for the peer".to_owned(),
-        ),
+        (PeerEndpoint::Address(_) | PeerEndpoint::Name(_), EstablishMode::PeerOnly) => {
+            "waits for the peer, which alone may begin".to_owned()
+        }
+        (PeerEndpoint::Address(_) | PeerEndpoint::Name(_), EstablishMode::Bidirectional) => {
+            return negotiating_state();
+        }
     };
-    ConnectionState::Down { reason, detail }
+    ConnectionState::Down {
+        reason: DownReason::AwaitingPeer,
+        detail,
+    }
 }
 
 fn fixed_address(config: &ConnectionConfig) -> Option<IpAddr> {

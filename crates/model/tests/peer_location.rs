@@ -180,7 +180,7 @@ fn two_such_peers_of_a_gateway_are_never_known_by_the_same_identity() {
         );
         assert!(lab.change(second, anywhere(Some(other))).is_ok());
     }
-    // At a fixed address the same identity is no trouble, and neither on another gateway.
+    // At a fixed address the same identity is no trouble.
     lab.change(first, anywhere(Some(fqdn("a.example")))).unwrap();
     let at_its_address = ConnectionOptionsChange {
         peer_id: Some(Some(fqdn("a.example"))),

@@ -264,7 +264,6 @@ mod tests {
     use super::*;
 
     fn knowledge(state: TunnelState, severity: Option<FindingSeverity>) -> Knowledge {
-        peer: None,
         let finding = severity.map(|severity| FindingReport {
             code: "key_mismatch".to_owned(),
             severity,

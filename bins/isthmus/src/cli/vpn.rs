@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use isthmus_client::{
-    Change, ConnectionChange, ConnectionOptionsChange, EstablishMode, Identity, NewConnection, NewVpnGateway, PeerHost, VpnConnection,
-    VpnGateway,
+    Change, ConnectionChange, ConnectionOptionsChange, EstablishMode, Identity, NewConnection, NewVpnGateway,
+    PeerHost, VpnConnection, VpnGateway,
 };
 use isthmus_ops::{PeerLocation, TunnelIdentity};
 use isthmus_types::Cidr;

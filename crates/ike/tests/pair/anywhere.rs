@@ -1,5 +1,6 @@
 use isthmus_ike::{
-    ConnectionConfig, ConnectionState, DownReason, Finding, FindingKind, IkeIdentity, PeerEndpoint, Severity,
+    ConnectionConfig, ConnectionState, DownReason, EstablishMode, Event, Finding, FindingKind, IkeIdentity,
+    PeerEndpoint, Severity,
 };
 use isthmus_simnet::{Link, Nat, Pair, Side};
 use isthmus_types::{Encryption, ResourceBits, Secret, VpnConnectionId};
@@ -59,6 +60,36 @@ fn a_peer_without_an_address_is_never_gone_to() {
     pair.run_for(LONG);
     assert_eq!(pair.sent, 0);
     assert_eq!(reason(&pair, Side::Right), Some(DownReason::AwaitingPeer));
+}
+
+#[test]
+fn that_the_peer_is_waited_for_is_told_at_once() {
+    for (peer, words) in [
+        (PeerEndpoint::Anywhere, "known by its identity, name a.example"),
+        (Pair::config(Side::Right).peer, "alone may begin"),
+    ] {
+        let mut pair = Pair::new(1, Link::clean());
+        let config = ConnectionConfig {
+            peer,
+            establish: EstablishMode::PeerOnly,
+            ..roaming(2, "a.example", "key")
+        };
+        let mut told = Vec::new();
+        pair.act(Side::Right, |endpoint, now| {
+            endpoint.upsert_connection(config, now);
+            while let Some(event) = endpoint.poll_event() {
+                told.push(event);
+            }
+        });
+        let [Event::ConnectionStateChanged { state, .. }] = told.as_slice() else {
+            panic!("{told:?}")
+        };
+        let ConnectionState::Down { reason, detail } = state else {
+            panic!("{state:?}")
+        };
+        assert_eq!(*reason, DownReason::AwaitingPeer);
+        assert!(detail.contains(words), "{detail}");
+    }
 }
 
 fn unknown_peer(pair: &Pair, connection: VpnConnectionId) -> Option<Finding> {

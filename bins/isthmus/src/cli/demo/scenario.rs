@@ -107,7 +107,7 @@ pub async fn connect(client: &Client, from: &Side, to: &Side, psk: &Secret) -> a
         ike_policy: None,
         ipsec_policy: None,
         admin_state_up: true,
-            establish_mode: EstablishMode::Bidirectional,
+        establish_mode: EstablishMode::Bidirectional,
     };
     Ok(client.create_connection(&from.gateway.id, &new).await?)
 }
