@@ -12,7 +12,7 @@ use isthmus_types::{IkeVersion, ResourceBits, Secret, Timestamp, TunnelOptions, 
 use serde_json::{Value, json};
 
 use crate::fake::{Answer, Fake, Request};
-use crate::{isthmus, one_gateway};
+use crate::{connection, isthmus, one_gateway};
 
 const OWN: &str = "/isthmus/v1/vpn_gateways/0717-g/connections/0717-c";
 
@@ -389,6 +389,94 @@ fn a_private_key_is_sent_from_its_file_and_never_printed() {
         sent,
         json!({"certificate": {"chain": "the chain", "private_key": "hush-hush-key"}})
     );
+}
+
+/// A server where a connection is made; `refuse` says whether its options are refused.
+fn making(refuse: bool) -> Fake {
+    Fake::start(
+        move |request| match (request.method.as_str(), request.path.as_str()) {
+            ("POST", "/v1/vpn_gateways/0717-g/connections") => {
+                Answer::created(connection("0717-c", "van", "down", "203.0.113.3"))
+            }
+            ("PATCH", path) if path == format!("{OWN}/options") => {
+                if refuse {
+                    Answer::refused(409, "invalid_state", "peer_id is already that of connection bus")
+                } else {
+                    options(request)
+                }
+            }
+            ("PATCH", "/v1/vpn_gateways/0717-g/connections/0717-c") => {
+                Answer::ok(connection("0717-c", "van", "down", "203.0.113.3"))
+            }
+            ("DELETE", "/v1/vpn_gateways/0717-g/connections/0717-c") => Answer::empty(204),
+            _ => one_gateway(request),
+        },
+    )
+}
+
+#[test]
+fn a_connection_with_a_peer_from_anywhere_is_off_until_that_is_known_and_goes_if_it_is_refused() {
+    let ranges = ["--local", "10.1.0.0/24", "--remote", "10.2.0.0/24"];
+    let create = |fake: &Fake, more: &[&str]| {
+        let verb = ["vpn", "connection", "create", "van", "--gateway", "gw"];
+        isthmus(fake, &[&verb, more, &ranges].concat())
+    };
+    let sent = |fake: &Fake| -> Vec<(String, Value)> {
+        let requests = fake.requests();
+        let changes = requests
+            .iter()
+            .filter(|request| request.method != "GET" && request.path != "/identity/token");
+        changes
+            .map(|request| {
+                let body = serde_json::from_str(&request.body).unwrap_or(Value::Null);
+                (format!("{} {}", request.method, request.path), body)
+            })
+            .collect()
+    };
+    for (identity, kind, value, host) in [
+        ("van.example", "fqdn", "van.example", "van.example"),
+        (
+            "CN=van,O=Example",
+            "distinguished_name",
+            "CN=van,O=Example",
+            "anywhere.invalid",
+        ),
+        ("keyid:7", "key_id", "7", "anywhere.invalid"),
+    ] {
+        let fake = making(false);
+        let run = create(&fake, &["--from-anywhere", identity]);
+        assert_eq!(run.code, 0, "{}", run.err);
+        let sent = sent(&fake);
+        let [made, located, on] = sent.as_slice() else {
+            panic!("{sent:?}")
+        };
+        assert_eq!(made.1["admin_state_up"], false);
+        assert_eq!(made.1["peer"]["fqdn"], host);
+        assert_eq!(located.0, format!("PATCH {OWN}/options"));
+        assert_eq!(
+            located.1,
+            json!({"peer_id": {"kind": kind, "value": value}, "peer_location": "anywhere"})
+        );
+        assert_eq!(on.1, json!({"admin_state_up": true}));
+    }
+    let fake = making(true);
+    let run = create(&fake, &["--from-anywhere", "van.example"]);
+    assert!(
+        run.code == 1 && run.err.contains("already that of connection bus"),
+        "{}",
+        run.err
+    );
+    let last = sent(&fake).pop().unwrap();
+    assert_eq!(last.0, "DELETE /v1/vpn_gateways/0717-g/connections/0717-c");
+    let fake = making(false);
+    for wrong in [
+        &[][..],
+        &["--from-anywhere", "van.example", "--peer", "198.51.100.7"],
+    ] {
+        assert_eq!(create(&fake, wrong).code, 2, "{wrong:?}");
+    }
+    let nameless = create(&fake, &["--from-anywhere", "default"]);
+    assert!(nameless.code == 1 && nameless.err.contains("needs an identity of its own"));
 }
 
 #[test]

@@ -147,10 +147,7 @@ fn status(connection: &VpnConnectionView) -> (&'static str, Value) {
             "cannot_authenticate_connection",
             "The pre-shared key or an IKE identity differs.",
         ),
-        Reason::AwaitingPeer => (
-            "peer_not_responding",
-            "The peer alone may begin, and has not.",
-        ),
+        Reason::AwaitingPeer => ("peer_not_responding", "The peer alone may begin, and has not."),
         Reason::IkePolicyMismatch => (
             "ike_policy_mismatch",
             "The two ends have no IKE proposal in common.",

@@ -65,6 +65,7 @@ fn reasons_say_why_a_connection_is_down() {
     use ConnectionDownReason as Reason;
     for (reason, code) in [
         (Reason::AuthenticationFailed, "cannot_authenticate_connection"),
+        (Reason::AwaitingPeer, "peer_not_responding"),
         (Reason::IkePolicyMismatch, "ike_policy_mismatch"),
         (Reason::Internal, "internal_error"),
         (Reason::IpsecPolicyMismatch, "ipsec_policy_mismatch"),
@@ -81,6 +82,12 @@ fn reasons_say_why_a_connection_is_down() {
             .as_str()
             .unwrap()
             .contains("under way")
+    );
+    assert!(
+        reasons(Reason::AwaitingPeer, true)[0]["message"]
+            .as_str()
+            .unwrap()
+            .contains("The peer alone may begin, and has not. AUTHENTICATION_FAILED received.")
     );
     assert!(
         reasons(Reason::AuthenticationFailed, true)[0]["message"]

@@ -148,6 +148,65 @@ async fn a_bad_value_is_named_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_peer_that_may_be_anywhere_is_known_by_an_identity_that_no_api_takes_away() {
+    let lab = Lab::new().await;
+    let client = &lab.client;
+    let connection = lab.world.connection_path();
+    let shown_before = client.get(&connection).await.unwrap();
+    // All that is known of the peer is an address.
+    let patch = async |patch: Value, status: u16| {
+        let reply = client.patch(&lab.options, patch).await.unwrap();
+        reply.expect(status).unwrap()
+    };
+    for (id, field) in [
+        (json!(null), "peer_id"),
+        (json!({"kind": "address", "value": "0.0.0.0"}), "peer_id"),
+        (json!({"kind": "fqdn", "value": "*"}), "peer_id"),
+    ] {
+        let revision = lab.server.revision();
+        let refused = patch(json!({"peer_location": "anywhere", "peer_id": id}), 400).await;
+        assert_eq!(
+            refused.json["errors"][0]["target"]["name"], field,
+            "{}",
+            refused.text
+        );
+        assert_eq!(lab.server.revision(), revision);
+    }
+    let set = json!({"peer_location": "anywhere", "peer_id": {"kind": "fqdn", "value": "van.example"}});
+    let after = patch(set, 200).await;
+    assert_eq!(after.json["peer_location"], "anywhere");
+    let read = client.get(&lab.options).await.unwrap();
+    assert_eq!(read.json, after.json);
+    // The provider's API shows the peer as it was given, and says that it is waited for.
+    let shown = client.get(&connection).await.unwrap();
+    assert_eq!(shown.json["peer"], shown_before.json["peer"]);
+    let message = shown.json["status_reasons"][0]["message"].as_str().unwrap();
+    assert!(message.contains("The peer alone may begin"), "{message}");
+
+    // Without an option of its own the identity is what the provider's API says, which then may not be a wildcard.
+    let identity = |value: &str| json!({"peer": {"ike_identity": {"type": "ipv4_address", "value": value}}});
+    let reply = client.patch(&connection, identity("192.168.1.9")).await.unwrap();
+    reply.expect(200).unwrap();
+    patch(json!({"peer_id": null}), 200).await;
+    let revision = lab.server.revision();
+    let refused = client.patch(&connection, identity("0.0.0.0")).await.unwrap();
+    let refused = refused.expect(400).unwrap();
+    let error = &refused.json["errors"][0];
+    assert_eq!(
+        (&error["code"], &error["target"]["name"]),
+        (&json!("bad_field"), &json!("peer.ike_identity")),
+        "{}",
+        refused.text
+    );
+    assert_eq!(lab.server.revision(), revision);
+    // Null is where the provider's API says again.
+    let back = patch(json!({"peer_location": null}), 200).await;
+    assert_eq!(back.json["peer_location"], "fixed");
+    let reply = client.patch(&connection, identity("0.0.0.0")).await.unwrap();
+    reply.expect(200).unwrap();
+}
+
+#[tokio::test]
 async fn a_change_names_the_state_that_it_was_made_for() {
     let lab = Lab::new().await;
     let body = json!({"verify_pfs": true}).to_string().into_bytes();
