@@ -4,10 +4,11 @@ use isthmus_hostplan::{IkeIdentity, PeerEndpoint, Power};
 use isthmus_model::{
     AclAction, AclRule, AddressPrefix, CustomerGateway, Direction, GatewayMember, GroupRemote, GroupRule,
     IkePolicy, Instance, InstancePower, IpsecPolicy, Meta, NetworkAcl, NetworkInterface, PreSharedKey,
-    Record, SecurityGroup, Subnet, Vpc, VpnConnection, VpnGateway,
+    Record, SecurityGroup, Subnet, TunnelSettings, Vpc, VpnConnection, VpnGateway,
 };
 use isthmus_ops::{
-    DeadPeerAction, DeadPeerDetection, Establish, InterfaceAttachment, PeerAddress, PolicyGroup,
+    ConnectionOptions, DeadPeerAction, DeadPeerDetection, Establish, InterfaceAttachment, PeerAddress,
+    PeerLocation, PolicyGroup, TunnelIdentity,
 };
 use isthmus_types::{
     AccountId, Cidr, DhGroup, Encryption, IkePolicyId, IkeVersion, Integrity, IpsecPolicyId, Prf,
@@ -457,6 +458,43 @@ fn a_policy_of_unsupported_groups_keeps_the_connection_down_with_a_reason() {
     let connection = snapshot.vpn_connections().next().unwrap();
     let words = obstacle(&snapshot, connection).unwrap().to_string();
     assert!(words.contains("IKE") && words.contains("(22, 24)"), "{words}");
+}
+
+#[test]
+fn a_peer_that_may_be_anywhere_is_planned_without_the_address_that_the_model_has() {
+    for (fqdn, peer_id, identity) in [
+        (true, None, IkeIdentity::Fqdn("gw.example.net".to_owned())),
+        (
+            false,
+            Some(TunnelIdentity::Email("van@example.net".to_owned())),
+            IkeIdentity::Email("van@example.net".to_owned()),
+        ),
+    ] {
+        let mut records: Vec<_> = snapshot(&one_connection(ConnectionShape { fqdn, ..AUTO }))
+            .records()
+            .collect();
+        let connection = records.iter().find_map(|record| match record {
+            Record::VpnConnection(connection) => Some(connection.id),
+            _ => None,
+        });
+        records.push(Record::TunnelSettings(TunnelSettings {
+            connection: connection.unwrap(),
+            version: 2,
+            options: ConnectionOptions {
+                peer_id,
+                peer_location: PeerLocation::Anywhere,
+                ..ConnectionOptions::default()
+            },
+        }));
+        let snapshot = Snapshot::from_records(Settings::default(), Revision(1), records);
+        let mut plan = plan_vpc(&snapshot, id(1 << 32)).unwrap();
+        let planned = &plan.gateways[0].connections[0];
+        assert_eq!(planned.peer, PeerEndpoint::Anywhere);
+        assert_eq!(planned.peer_identity, identity);
+        assert_eq!(check(&plan), []);
+        plan.gateways[0].connections[0].peer_identity = IkeIdentity::Address(Ipv4Addr::UNSPECIFIED.into());
+        assert_ne!(check(&plan), []);
+    }
 }
 
 #[test]

@@ -319,7 +319,7 @@ fn key_comes_from_standard_input_and_is_not_printed() {
         sent,
         json!({"name": "to-right", "psk": "hush-hush", "local": {"cidrs": ["10.1.0.0/24"]},
             "peer": {"address": "203.0.113.3", "cidrs": ["10.2.0.0/24", "10.2.1.0/24"]},
-            "establish_mode": "bidirectional"})
+            "admin_state_up": true, "establish_mode": "bidirectional"})
     );
 }
 
