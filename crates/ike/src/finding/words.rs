@@ -37,19 +37,13 @@ impl FindingKind {
                 format!("the peer demands group {theirs} for {layer}, ours are {ours}")
             }
             Self::IdentityMismatch {
-                end: End::Peers,
+                end,
                 received,
                 expected,
-            } => {
-                format!("the peer calls itself {received}, expected is {expected}")
-            }
-            Self::IdentityMismatch {
-                end: End::Ours,
-                received,
-                expected,
-            } => {
-                format!("the peer asked for identity {received} where ours is {expected}")
-            }
+            } => match end {
+                End::Peers => format!("the peer calls itself {received}, expected is {expected}"),
+                End::Ours => format!("the peer asked for identity {received} where ours is {expected}"),
+            },
             Self::KeyDoubted { peer, sign } => {
                 format!(
                     "the peer at {peer} cannot be authenticated, {sign}: probably the pre-shared keys differ"
