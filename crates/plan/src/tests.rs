@@ -473,9 +473,12 @@ fn a_peer_that_may_be_anywhere_is_planned_without_the_address_that_the_model_has
         let mut records: Vec<_> = snapshot(&one_connection(ConnectionShape { fqdn, ..AUTO }))
             .records()
             .collect();
-        let connection = records.iter().find_map(|record| match record {
-            Record::VpnConnection(connection) => Some(connection.id),
-            _ => None,
+        let connection = records.iter().find_map(|record| {
+            if let Record::VpnConnection(connection) = record {
+                Some(connection.id)
+            } else {
+                None
+            }
         });
         records.push(Record::TunnelSettings(TunnelSettings {
             connection: connection.unwrap(),

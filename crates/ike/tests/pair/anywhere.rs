@@ -93,7 +93,11 @@ fn that_the_peer_is_waited_for_is_told_at_once() {
 }
 
 fn unknown_peer(pair: &Pair, connection: VpnConnectionId) -> Option<Finding> {
-    let status = pair.peer(Side::Right).endpoint.status(connection).unwrap();
+    let status = pair
+        .peer(Side::Right)
+        .endpoint
+        .status(connection)
+        .expect("a connection");
     let mut findings = status.findings.into_iter();
     findings.find(|finding| matches!(finding.kind, FindingKind::UnknownPeer { .. }))
 }
