@@ -83,7 +83,7 @@ fn a_first_message_is_not_repeated_once_only_the_peer_may_begin() {
     assert!(pair.peer(Side::Left).endpoint.is_idle());
     assert_eq!(
         reason(&pair, Side::Left),
-        Some(isthmus_ike::DownReason::Negotiating)
+        Some(isthmus_ike::DownReason::AwaitingPeer)
     );
 }
 
