@@ -177,33 +177,36 @@ async fn a_peer_that_may_be_anywhere_is_known_by_an_identity_that_no_api_takes_a
     assert_eq!(after.json["peer_location"], "anywhere");
     let read = client.get(&lab.options).await.unwrap();
     assert_eq!(read.json, after.json);
-    // The provider's API shows the peer as it was given, and says that it is waited for.
+    // The provider's API shows the peer as it was given.
     let shown = client.get(&connection).await.unwrap();
     assert_eq!(shown.json["peer"], shown_before.json["peer"]);
-    let message = shown.json["status_reasons"][0]["message"].as_str().unwrap();
-    assert!(message.contains("The peer alone may begin"), "{message}");
 
-    // Without an option of its own the identity is what the provider's API says, which then may not be a wildcard.
-    let identity = |value: &str| json!({"peer": {"ike_identity": {"type": "ipv4_address", "value": value}}});
-    let reply = client.patch(&connection, identity("192.168.1.9")).await.unwrap();
-    reply.expect(200).unwrap();
-    patch(json!({"peer_id": null}), 200).await;
+    // Two that are known by their names: the provider's API cannot make the names equal.
+    let connections = format!("/v1/vpn_gateways/{}/connections", lab.world.gateway);
+    let mut made = Vec::new();
+    for number in [1, 2] {
+        let body = json!({"name": format!("van-{number}"), "psk": "a-shared-key",
+            "local": {"cidrs": ["10.240.9.0/24"]},
+            "peer": {"fqdn": format!("van{number}.example"), "cidrs": [format!("10.77.{number}.0/24")]}});
+        let reply = client.post(&connections, body).await.unwrap();
+        let id = reply.expect(201).unwrap().json["id"].as_str().unwrap().to_owned();
+        let options = format!("/isthmus{connections}/{id}/options");
+        let set = json!({"peer_location": "anywhere"});
+        client.patch(&options, set).await.unwrap().expect(200).unwrap();
+        made.push(format!("{connections}/{id}"));
+    }
     let revision = lab.server.revision();
-    let refused = client.patch(&connection, identity("0.0.0.0")).await.unwrap();
-    let refused = refused.expect(400).unwrap();
+    let equal = json!({"peer": {"fqdn": "van1.example"}});
+    let refused = client.patch(&made[1], equal).await.unwrap().expect(409).unwrap();
     let error = &refused.json["errors"][0];
-    assert_eq!(
-        (&error["code"], &error["target"]["name"]),
-        (&json!("bad_field"), &json!("peer.ike_identity")),
-        "{}",
-        refused.text
-    );
+    assert_eq!(error["code"], "invalid_state", "{}", refused.text);
+    assert_eq!(error["target"]["value"], "van1.example", "{}", refused.text);
     assert_eq!(lab.server.revision(), revision);
+    let other = json!({"peer": {"fqdn": "van3.example"}});
+    client.patch(&made[1], other).await.unwrap().expect(200).unwrap();
     // Null is where the provider's API says again.
     let back = patch(json!({"peer_location": null}), 200).await;
     assert_eq!(back.json["peer_location"], "fixed");
-    let reply = client.patch(&connection, identity("0.0.0.0")).await.unwrap();
-    reply.expect(200).unwrap();
 }
 
 #[tokio::test]
