@@ -7,6 +7,7 @@
 
 #[cfg(test)]
 mod allocation;
+mod answers;
 mod batch;
 mod device;
 mod gate;
