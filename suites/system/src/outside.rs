@@ -16,8 +16,10 @@ pub struct Outside {
 /// Packets since the counters were made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OutsideCount {
-    /// UDP to port 500 or 4500 between the two gateways.
+    /// UDP to port 500 or 4500 between the two gateways. Datagrams that one send has joined count as one.
     pub tunnel: u64,
+    /// Bytes of that.
+    pub tunnel_bytes: u64,
     /// Any other IPv4 packet.
     pub other: u64,
     /// Packets from or to a private address of a VPC: these must never be seen outside.
@@ -59,17 +61,18 @@ impl Outside {
             .command("nft", &["-j", "list", "counters", "table", "inet", TABLE])?;
         let listing: Value = serde_json::from_str(&listing)?;
         let objects = listing["nftables"].as_array().context("a list of objects")?;
-        let packets = |name: &str| {
+        let counted = |name: &str, what: &str| {
             objects
                 .iter()
                 .find(|object| object["counter"]["name"] == name)
-                .and_then(|object| object["counter"]["packets"].as_u64())
+                .and_then(|object| object["counter"][what].as_u64())
                 .with_context(|| format!("counter {name}"))
         };
         Ok(OutsideCount {
-            tunnel: packets("tunnel")?,
-            other: packets("other")?,
-            private: packets("private")?,
+            tunnel: counted("tunnel", "packets")?,
+            tunnel_bytes: counted("tunnel", "bytes")?,
+            other: counted("other", "packets")?,
+            private: counted("private", "packets")?,
         })
     }
 }

@@ -1,10 +1,14 @@
 //! Packets through a tunnel that was made through the API.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use isthmus_netlab::{Ping, eventually, transfer};
 use isthmus_system::{Outside, Pair, System};
+
+/// Bytes of an echo message and its IPv4 header.
+const ECHO_BYTES: u64 = 84;
 
 #[test]
 fn every_tier_pair_is_reached_and_outside_there_is_only_the_tunnel() -> Result<()> {
@@ -30,7 +34,7 @@ fn every_tier_pair_is_reached_and_outside_there_is_only_the_tunnel() -> Result<(
     }
     let after = outside.count()?;
     ensure!(
-        after.tunnel >= before.tunnel + 160,
+        after.tunnel_bytes >= before.tunnel_bytes + 160 * ECHO_BYTES,
         "the tunnel carried too little: {before:?} {after:?}"
     );
     ensure!(
@@ -107,6 +111,14 @@ fn nothing_for_a_remote_range_leaves_in_clear() -> Result<()> {
     // The daemon is stopped, not killed, so that nobody starts another.
     let daemon = nix::unistd::Pid::from_raw(system.pid("tunneld")?);
     nix::sys::signal::kill(daemon, nix::sys::signal::Signal::SIGSTOP)?;
+    eventually("a daemon that stands still", || {
+        for task in fs::read_dir(format!("/proc/{daemon}/task"))? {
+            let stat = fs::read_to_string(task?.path().join("stat"))?;
+            let (_, fields) = stat.rsplit_once(')').context("a state")?;
+            ensure!(fields.trim_start().starts_with('T'), "a thread runs: {stat}");
+        }
+        Ok(())
+    })?;
     let stopped = dark("tunnel daemon stopped");
     nix::sys::signal::kill(daemon, nix::sys::signal::Signal::SIGCONT)?;
     stopped?;
