@@ -7,7 +7,6 @@
 
 #[cfg(test)]
 mod allocation;
-mod answers;
 mod batch;
 mod device;
 mod gate;

@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::answers::{Answers, Last};
 use super::queue::{CommandReceiver, CommandSender, command_queue};
 
 /// Descriptors that one direction may wait for: its commands first.
@@ -85,7 +84,6 @@ where
         outbound: Some(Box::new(outbound)),
         second,
         load,
-        answers: Answers::new(Instant::now()),
     };
     threads.push(super::spawn("esp-in", move || first.run())?);
     Ok(threads)
@@ -98,7 +96,6 @@ struct First<O, I> {
     // None on a single core.
     second: Option<Second<O>>,
     load: Arc<Load>,
-    answers: Answers,
 }
 
 /// The way to the other thread and back.
@@ -111,7 +108,6 @@ impl<O: Direction, I: Direction> First<O, I> {
     fn run(mut self) {
         let mut since_sleep = SinceSleep::default();
         let mut look_inbound = true;
-        let mut last = Last::Inbound;
         loop {
             let inbound = if look_inbound {
                 self.inbound.turn()
@@ -126,24 +122,18 @@ impl<O: Direction, I: Direction> First<O, I> {
             if inbound == Turn::End || outbound == Turn::End {
                 return;
             }
-            let received = self.inbound.take_volume();
-            let sent = self
+            let volume = self
                 .outbound
                 .as_mut()
                 .map_or(0, |outbound| outbound.take_volume());
-            if sent > 0 {
-                last = Last::Outbound;
-            } else if received > 0 {
-                last = Last::Inbound;
-            }
-            if since_sleep.add(received + sent) {
+            if since_sleep.add(volume + self.inbound.take_volume()) {
                 self.load.note();
                 self.take_back();
                 self.lend();
             }
             look_inbound = true;
             if (inbound, outbound) == (Turn::Idle, Turn::Idle) {
-                look_inbound = self.wait(last);
+                look_inbound = self.wait();
                 since_sleep = SinceSleep::default();
             }
         }
@@ -169,24 +159,18 @@ impl<O: Direction, I: Direction> First<O, I> {
         }
     }
 
-    /// Waits until there is something to do, after work that ended with `last`. False if the inbound direction has
-    /// certainly nothing to do.
-    fn wait(&mut self, last: Last) -> bool {
+    /// False if the inbound direction has certainly nothing to do.
+    fn wait(&mut self) -> bool {
         if let Some(outbound) = &mut self.outbound {
             let mut ready = [[false; MAX_DESCRIPTORS]; 2];
-            let directions: [&dyn Direction; 2] = [&self.inbound, outbound.as_ref()];
-            if self.second.is_some() {
-                wait_for_both(&mut self.answers, last, &directions, &mut ready);
-            } else {
-                poll_all(&directions, None, Sleep::Allowed, &mut ready);
-            }
+            poll_all(&[&self.inbound, outbound.as_ref()], None, &mut ready);
             self.inbound.wake(ready[0]);
             outbound.wake(ready[1]);
             return ready[0].contains(&true);
         }
         let mut ready = [[false; MAX_DESCRIPTORS]; 1];
         let returned = self.second.as_ref().map(|second| second.returned.as_fd());
-        let came_back = poll_all(&[&self.inbound], returned, Sleep::Allowed, &mut ready);
+        let came_back = poll_all(&[&self.inbound], returned, &mut ready);
         self.inbound.wake(ready[0]);
         if came_back && let Some(second) = &self.second {
             second.returned.reset();
@@ -210,7 +194,7 @@ fn drive_lent<O: Direction>(lent: &Receiver<Box<O>>, give_back: &CommandSender<B
                 }
                 Turn::Idle => {
                     let mut ready = [[false; MAX_DESCRIPTORS]; 1];
-                    poll_all(&[outbound.as_ref()], None, Sleep::Allowed, &mut ready);
+                    poll_all(&[outbound.as_ref()], None, &mut ready);
                     outbound.wake(ready[0]);
                     since_sleep = SinceSleep::default();
                 }
@@ -268,39 +252,10 @@ impl SinceSleep {
     }
 }
 
-/// Waits until a descriptor of the directions has something; by looking for a moment, where that is worth it.
-fn wait_for_both(
-    answers: &mut Answers,
-    last: Last,
-    directions: &[&dyn Direction; 2],
-    ready: &mut [[bool; MAX_DESCRIPTORS]; 2],
-) {
-    let start = Instant::now();
-    let mut looked = Duration::ZERO;
-    if answers.is_worth_looking(last, start) {
-        while looked < Answers::SOON && !ready.as_flattened().contains(&true) {
-            poll_all(directions, None, Sleep::Refused, ready);
-            looked = start.elapsed();
-        }
-    }
-    if !ready.as_flattened().contains(&true) {
-        poll_all(directions, None, Sleep::Allowed, ready);
-    }
-    answers.note(last, start.elapsed(), looked);
-}
-
-/// Whether a thread may sleep until there is something.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Sleep {
-    Allowed,
-    Refused,
-}
-
-/// Looks which descriptors of the directions and `other` have something, or sleeps until one has. True if `other` has.
+/// Waits until a descriptor of the directions or `other` has something. True if `other` has.
 fn poll_all<const N: usize>(
     directions: &[&dyn Direction; N],
     other: Option<BorrowedFd<'_>>,
-    sleep: Sleep,
     ready: &mut [[bool; MAX_DESCRIPTORS]; N],
 ) -> bool {
     const MOST: usize = 2 * MAX_DESCRIPTORS + 1;
@@ -329,9 +284,6 @@ fn poll_all<const N: usize>(
         return false;
     };
     let mut fds = descriptors.map(|descriptor| PollFd::new(descriptor.unwrap_or(any), PollFlags::POLLIN));
-    if sleep == Sleep::Refused {
-        patience = PollTimeout::ZERO;
-    }
     // An interrupted or failed wait only means one more look, at everything.
     let failed = poll(&mut fds[..count], patience).is_err();
     let mut other = false;
@@ -346,4 +298,211 @@ fn poll_all<const N: usize>(
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use std::sync::mpsc::{Sender, channel};
+    use std::thread::ThreadId;
+
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(30);
+
+    enum Job {
+        Packet { number: usize, bytes: usize },
+        Stop,
+    }
+
+    /// Tells which thread did what.
+    struct Recorder {
+        jobs: CommandReceiver<Job>,
+        done: Sender<(usize, ThreadId)>,
+        volume: usize,
+    }
+
+    impl Direction for Recorder {
+        fn turn(&mut self) -> Turn {
+            match self.jobs.next() {
+                Some(Job::Packet { number, bytes }) => {
+                    self.volume += bytes;
+                    self.done.send((number, std::thread::current().id())).unwrap();
+                    Turn::Busy
+                }
+                Some(Job::Stop) => Turn::End,
+                None => Turn::Idle,
+            }
+        }
+
+        fn take_volume(&mut self) -> usize {
+            std::mem::take(&mut self.volume)
+        }
+
+        fn descriptors(&self) -> [Option<BorrowedFd<'_>>; MAX_DESCRIPTORS] {
+            [Some(self.jobs.as_fd()), None, None, None, None]
+        }
+
+        fn patience(&self) -> PollTimeout {
+            PollTimeout::NONE
+        }
+
+        fn wake(&mut self, [jobs, ..]: [bool; MAX_DESCRIPTORS]) {
+            if jobs {
+                self.jobs.reset();
+            }
+        }
+    }
+
+    /// One direction as the test sees it.
+    struct End {
+        jobs: CommandSender<Job>,
+        done: Receiver<(usize, ThreadId)>,
+        given: usize,
+    }
+
+    impl End {
+        fn new() -> (Self, Recorder) {
+            let (jobs, queue) = command_queue(16).unwrap();
+            let (sender, done) = channel();
+            let recorder = Recorder {
+                jobs: queue,
+                done: sender,
+                volume: 0,
+            };
+            let given = 0;
+            (Self { jobs, done, given }, recorder)
+        }
+
+        /// Has a packet driven and tells by which thread. None is lost or overtaken.
+        fn drive(&mut self, bytes: usize) -> ThreadId {
+            let number = self.given;
+            self.given += 1;
+            self.jobs.send(Job::Packet { number, bytes });
+            let (found, thread) = self.done.recv_timeout(DEADLINE).unwrap();
+            assert_eq!(found, number);
+            thread
+        }
+    }
+
+    struct Gateway {
+        outbound: End,
+        inbound: End,
+        threads: Vec<JoinHandle<()>>,
+    }
+
+    impl Gateway {
+        fn start(cores: usize) -> Self {
+            let ((outbound, out), (inbound, into)) = (End::new(), End::new());
+            let threads = start(out, into, cores).unwrap();
+            Self {
+                outbound,
+                inbound,
+                threads,
+            }
+        }
+
+        /// Drives packets of both directions, those inbound of `bytes`, until it is as wanted whether two threads do it.
+        fn drive_until(&mut self, bytes: usize, two_threads: bool) {
+            let start = Instant::now();
+            while (self.inbound.drive(bytes) != self.outbound.drive(64)) != two_threads {
+                assert!(
+                    start.elapsed() < DEADLINE,
+                    "with {bytes} bytes: not {two_threads}"
+                );
+            }
+        }
+
+        fn stop(self) {
+            self.inbound.jobs.send(Job::Stop);
+            self.outbound.jobs.send(Job::Stop);
+            for thread in self.threads {
+                thread.join().unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn one_thread_drives_both_directions_until_there_is_load_and_when_it_is_over() {
+        let mut gateway = Gateway::start(2);
+        assert_eq!(gateway.threads.len(), 2);
+        assert_eq!(gateway.inbound.drive(64), gateway.outbound.drive(64));
+        for _ in 0..3 {
+            gateway.drive_until(LOAD_BYTES, true);
+            gateway.drive_until(64, false);
+        }
+        gateway.stop();
+    }
+
+    #[test]
+    fn the_threads_end_also_while_a_direction_is_lent() {
+        let mut gateway = Gateway::start(2);
+        gateway.drive_until(LOAD_BYTES, true);
+        gateway.stop();
+        Gateway::start(2).stop();
+    }
+
+    /// Never sleeps, and ends when told so.
+    struct Restless {
+        end: Receiver<()>,
+    }
+
+    impl Direction for Restless {
+        fn turn(&mut self) -> Turn {
+            match self.end.try_recv() {
+                Ok(()) => Turn::End,
+                Err(_) => Turn::Busy,
+            }
+        }
+
+        fn take_volume(&mut self) -> usize {
+            LOAD_BYTES
+        }
+
+        fn descriptors(&self) -> [Option<BorrowedFd<'_>>; MAX_DESCRIPTORS] {
+            [None; MAX_DESCRIPTORS]
+        }
+
+        fn patience(&self) -> PollTimeout {
+            PollTimeout::NONE
+        }
+
+        fn wake(&mut self, _: [bool; MAX_DESCRIPTORS]) {}
+    }
+
+    #[test]
+    fn what_is_given_back_as_load_begins_anew_is_lent_again_by_a_thread_that_never_sleeps() {
+        let (lend, lent) = sync_channel(1);
+        let (give_back, returned) = command_queue(1).unwrap();
+        let (end, told) = channel();
+        let (_outbound, recorder) = End::new();
+        give_back.send(Box::new(recorder));
+        let first = First {
+            inbound: Restless { end: told },
+            outbound: None,
+            second: Some(Second { lend, returned }),
+            load: Arc::new(Load::new()),
+        };
+        let thread = std::thread::spawn(move || first.run());
+        assert!(lent.recv_timeout(DEADLINE).is_ok(), "it was not lent");
+        end.send(()).unwrap();
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_single_core_has_one_thread_under_load_too() {
+        let mut gateway = Gateway::start(1);
+        assert_eq!(gateway.threads.len(), 1);
+        for _ in 0..100 {
+            assert_eq!(
+                gateway.inbound.drive(LOAD_BYTES),
+                gateway.outbound.drive(LOAD_BYTES)
+            );
+        }
+        gateway.stop();
+    }
+
+    #[test]
+    fn much_at_once_and_many_turns_without_sleep_are_load() {
+        assert!(SinceSleep::default().add(LOAD_BYTES));
+        let mut since_sleep = SinceSleep::default();
+        assert!((1..LOAD_TURNS).all(|_| !since_sleep.add(64)));
+        assert!(since_sleep.add(64));
+    }
+}
