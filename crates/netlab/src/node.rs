@@ -139,6 +139,26 @@ impl Node {
         })
     }
 
+    /// Makes it a translator: what leaves by `outside` gets its address there, and only answers come in.
+    ///
+    /// # Errors
+    /// When nft refuses the rules.
+    pub fn masquerade(&self, outside: &str) -> Result<()> {
+        self.nft(&format!(
+            "table ip translator {{
+                chain postrouting {{
+                    type nat hook postrouting priority srcnat;
+                    oifname {outside} masquerade
+                }}
+                chain forward {{
+                    type filter hook forward priority filter; policy drop;
+                    iifname != {outside} accept
+                    ct state established,related accept
+                }}
+            }}"
+        ))
+    }
+
     /// Gives `script` to `nft`, which takes it whole or not at all.
     ///
     /// # Errors

@@ -426,19 +426,7 @@ fn translated(
         mtu,
     )?;
     nat.ip([format!("route add default via {}", at_internet.address)])?;
-    nat.nft(
-        "table ip translator {
-            chain postrouting {
-                type nat hook postrouting priority srcnat;
-                oifname out masquerade
-            }
-            chain forward {
-                type filter hook forward priority filter; policy drop;
-                iifname in accept
-                ct state established,related accept
-            }
-        }",
-    )?;
+    nat.masquerade("out")?;
     at_gateway.node.ip([format!("route add default via {outside}")])?;
     Ok(nat)
 }

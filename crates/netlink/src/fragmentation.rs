@@ -90,32 +90,23 @@ impl Drop for Entered<'_> {
 }
 
 fn apply(socket: &impl AsRawFd, local: IpAddr, wanted: Fragmentation) -> io::Result<()> {
-    match (local, wanted) {
-        (IpAddr::V4(_), Fragmentation::Allowed) => set_option(
-            socket,
+    let (level, option, [allowed, forbidden]) = match local {
+        IpAddr::V4(_) => (
             libc::IPPROTO_IP,
             libc::IP_MTU_DISCOVER,
-            libc::IP_PMTUDISC_DONT,
+            [libc::IP_PMTUDISC_DONT, libc::IP_PMTUDISC_PROBE],
         ),
-        (IpAddr::V4(_), Fragmentation::Forbidden) => set_option(
-            socket,
-            libc::IPPROTO_IP,
-            libc::IP_MTU_DISCOVER,
-            libc::IP_PMTUDISC_PROBE,
-        ),
-        (IpAddr::V6(_), Fragmentation::Allowed) => set_option(
-            socket,
+        IpAddr::V6(_) => (
             libc::IPPROTO_IPV6,
             libc::IPV6_MTU_DISCOVER,
-            libc::IPV6_PMTUDISC_DONT,
+            [libc::IPV6_PMTUDISC_DONT, libc::IPV6_PMTUDISC_PROBE],
         ),
-        (IpAddr::V6(_), Fragmentation::Forbidden) => set_option(
-            socket,
-            libc::IPPROTO_IPV6,
-            libc::IPV6_MTU_DISCOVER,
-            libc::IPV6_PMTUDISC_PROBE,
-        ),
-    }
+    };
+    let value = match wanted {
+        Fragmentation::Allowed => allowed,
+        Fragmentation::Forbidden => forbidden,
+    };
+    set_option(socket, level, option, value)
 }
 
 #[cfg(test)]

@@ -252,19 +252,7 @@ impl Office {
             "address add 192.0.2.1/24 dev office".to_owned(),
             "link set office up".to_owned(),
         ])?;
-        translator.nft(
-            "table ip translator {
-                chain postrouting {
-                    type nat hook postrouting priority srcnat;
-                    oifname out masquerade
-                }
-                chain forward {
-                    type filter hook forward priority filter; policy drop;
-                    iifname != out accept
-                    ct state established,related accept
-                }
-            }",
-        )?;
+        translator.masquerade("out")?;
         let branches = [
             branch(&mut lab, &translator, 1)?,
             branch(&mut lab, &translator, 2)?,

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use isthmus_ike::{ConnectionConfig, DpdAction, End, EstablishMode, EventKind};
+use isthmus_ike::{ConnectionConfig, DpdAction, End, EstablishMode};
 use isthmus_simnet::{Link, Pair, Side};
 
-use super::{pair_with, version_1};
+use super::{established, pair_with, version_1};
 use crate::{LONG, REST, reason};
 
 /// Messages of main mode.
@@ -20,18 +20,7 @@ fn config(side: Side, change: impl Fn(&mut ConnectionConfig)) -> ConnectionConfi
 
 /// Who began the ISAKMP SAs that an end has had.
 fn beginnings(pair: &Pair, side: Side) -> Vec<End> {
-    let status = pair.peer(side).endpoint.status(side.connection());
-    let events = status.expect("a connection").events;
-    events
-        .iter()
-        .filter_map(|event| {
-            if let EventKind::IkeEstablished { by, .. } = &event.kind {
-                Some(*by)
-            } else {
-                None
-            }
-        })
-        .collect()
+    established(pair, side).into_iter().map(|(_, by)| by).collect()
 }
 
 #[test]

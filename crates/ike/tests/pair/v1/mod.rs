@@ -6,9 +6,9 @@ mod hostile;
 mod rekey;
 mod restart;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use isthmus_ike::ConnectionConfig;
+use isthmus_ike::{ConnectionConfig, End, EventKind};
 use isthmus_simnet::{Link, Pair, Side};
 use isthmus_types::{DhGroup, Encryption, IkeProposal, IkeVersion, Integrity, Prf};
 
@@ -23,6 +23,22 @@ pub(crate) fn version_1(_: Side, config: &mut ConnectionConfig) {
         dh: vec![DhGroup::X25519],
         additional: Vec::new(),
     }];
+}
+
+/// When an end was told of each ISAKMP SA that it has had, and who began that.
+fn established(pair: &Pair, side: Side) -> Vec<(Instant, End)> {
+    let status = pair.peer(side).endpoint.status(side.connection());
+    let events = status.expect("a connection").events;
+    events
+        .iter()
+        .filter_map(|event| {
+            if let EventKind::IkeEstablished { by, .. } = &event.kind {
+                Some((event.at, *by))
+            } else {
+                None
+            }
+        })
+        .collect()
 }
 
 /// A pair with version 1 that nothing was sent on yet, changed alike at both ends.

@@ -1,10 +1,10 @@
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use isthmus_ike::{DpdAction, End, EventKind};
+use isthmus_ike::{DpdAction, End};
 use isthmus_simnet::{Pair, Side};
 use isthmus_types::DhGroup;
 
-use super::{settled, settled_with};
+use super::{established, settled, settled_with};
 use crate::rekeying::{What, check, rekey};
 use crate::{LONG, REST, child_spi, lost};
 
@@ -83,22 +83,6 @@ fn lifetimes_pass_unnoticed_by_traffic() {
         assert_eq!(lost(&pair), 0, "seed {seed}");
         assert_ne!(child_spi(&pair, Side::Left), first);
     }
-}
-
-/// When each end was told that an ISAKMP SA is there, begun by whom.
-fn established(pair: &Pair, side: Side) -> Vec<(Instant, End)> {
-    let status = pair.peer(side).endpoint.status(side.connection());
-    let events = status.expect("a connection").events;
-    events
-        .iter()
-        .filter_map(|event| {
-            if let EventKind::IkeEstablished { by, .. } = &event.kind {
-                Some((event.at, *by))
-            } else {
-                None
-            }
-        })
-        .collect()
 }
 
 /// A peer that moves its Child SAs to each new ISAKMP SA knows by the order which one that is.
