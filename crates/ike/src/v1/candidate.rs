@@ -20,12 +20,26 @@ use crate::keys::Nonces;
 
 /// Most keys that one handshake is tried with: somebody who has none of them makes us try all.
 const MOST_KEYS: usize = 64;
+/// Most messages of one handshake that are tried with them: who has one of the keys needs no more than one.
+const MOST_TRIES: u8 = 3;
 
 /// What keys are derived from, beside the pre-shared one.
 pub(super) struct Exchanged {
-    pub(super) secret: Zeroizing<Vec<u8>>,
-    pub(super) nonce_initiator: Vec<u8>,
-    pub(super) nonce_responder: Vec<u8>,
+    secret: Zeroizing<Vec<u8>>,
+    nonce_initiator: Vec<u8>,
+    nonce_responder: Vec<u8>,
+    tries_left: u8,
+}
+
+impl Exchanged {
+    pub(super) fn new(secret: Zeroizing<Vec<u8>>, nonces: &Nonces<'_>) -> Self {
+        Self {
+            secret,
+            nonce_initiator: nonces.initiator.to_vec(),
+            nonce_responder: nonces.responder.to_vec(),
+            tries_left: MOST_TRIES,
+        }
+    }
 }
 
 /// Reads the peer's proof with the keys of other connections than the one that was taken so far. If one is right, the SA is
@@ -36,7 +50,7 @@ pub(super) fn read_with_another_key(
     answered: &mut KeAnswered,
     datagram: &Datagram<'_>,
 ) -> Option<(Parts, Vec<u8>, Identification)> {
-    let exchanged = answered.exchanged.as_ref()?;
+    let mut exchanged = answered.exchanged.take()?;
     let nonces = Nonces {
         initiator: &exchanged.nonce_initiator,
         responder: &exchanged.nonce_responder,
@@ -66,7 +80,11 @@ pub(super) fn read_with_another_key(
             break;
         }
     }
-    let (id, secrets, parts, iv, identity) = found?;
+    let Some((id, secrets, parts, iv, identity)) = found else {
+        exchanged.tries_left -= 1;
+        answered.exchanged = (exchanged.tries_left > 0).then_some(exchanged);
+        return None;
+    };
     sa.connection = Some(id);
     answered.secrets = secrets;
     Some((parts, iv, identity))

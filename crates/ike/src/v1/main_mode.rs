@@ -439,11 +439,8 @@ fn on_key_exchange(
         public_responder: dh.public().to_vec(),
         nonce_min: nonce_initiator.min(&nonce).to_vec(),
     };
-    let exchanged = candidate::has_others(scope, sa, &handshake.suite).then(|| Exchanged {
-        secret,
-        nonce_initiator: nonce_initiator.to_vec(),
-        nonce_responder: nonce,
-    });
+    let exchanged =
+        candidate::has_others(scope, sa, &handshake.suite).then(|| Exchanged::new(secret, &nonces));
     Ok((secrets, exchanged))
 }
 

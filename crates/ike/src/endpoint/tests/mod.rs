@@ -3,6 +3,7 @@
 mod answers;
 mod duplicates;
 mod garbage;
+mod guesses;
 mod half_open;
 mod lanes;
 mod memory;
@@ -15,8 +16,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use isthmus_types::{
-    DhGroup, Encryption, EspProposal, IkeProposal, IkeVersion, Prf, ResourceBits, Secret, TunnelOptions,
-    VpnConnectionId,
+    DhGroup, Encryption, EspProposal, IkeProposal, IkeVersion, Integrity, Prf, ResourceBits, Secret,
+    TunnelOptions, VpnConnectionId,
 };
 use isthmus_wire::ike::{ExchangeType, Message, Payload};
 
@@ -77,6 +78,18 @@ fn config(local: IpAddr) -> ConnectionConfig {
             ..TunnelOptions::default()
         },
     }
+}
+
+/// The same with IKEv1.
+fn version_1(local: IpAddr) -> ConnectionConfig {
+    let mut config = config(local);
+    config.version = IkeVersion::V1;
+    let [proposal] = config.ike_proposals.as_mut_slice() else {
+        panic!("one proposal")
+    };
+    proposal.encryption = vec![Encryption::Aes128Cbc];
+    proposal.integrity = vec![Integrity::HmacSha2_256_128];
+    config
 }
 
 struct Ends {
