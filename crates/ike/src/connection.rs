@@ -410,13 +410,14 @@ impl Connection {
         }
     }
 
-    /// Whether a child sends some of `traffic`.
+    /// Whether a child of this lane sends some of `traffic`.
     fn sends_in_lane(&self, lane: u8, traffic: &Traffic) -> bool {
         self.outbound.iter().any(|sender| {
             sender.lane == lane && sender.state == Outbound::Ready && sender.traffic.overlaps(traffic)
         })
     }
 
+    /// Whether a child sends some of `traffic`.
     fn sends_any_of(&self, traffic: &Traffic) -> bool {
         self.outbound
             .iter()

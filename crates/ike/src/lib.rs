@@ -21,6 +21,7 @@
 
 mod algorithm;
 mod auth;
+mod begun;
 mod channel;
 mod child;
 mod config;

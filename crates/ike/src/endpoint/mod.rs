@@ -1,6 +1,5 @@
 //! The endpoint: all connections and IKE SAs of one local address.
 
-mod begun;
 mod followup;
 mod footprint;
 mod receive;
@@ -14,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use isthmus_types::{IkeVersion, Timestamp, VpnConnectionId};
 
-use self::begun::Begun;
 use self::table::{Agenda, SaTable};
 use crate::algorithm::EspSuite;
+use crate::begun::Begun;
 use crate::child::ChildPhase;
 use crate::config::{Change, ConnectionConfig, PeerEndpoint};
 use crate::connection::Connection;

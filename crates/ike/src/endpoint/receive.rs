@@ -9,8 +9,8 @@ use isthmus_wire::ike::{
 };
 
 use super::Endpoint;
-use super::begun::Prefix;
 use crate::auth::{describe_identity, is_identity};
+use crate::begun::Prefix;
 use crate::channel::{Received, receiver_spi};
 use crate::config::PeerEndpoint;
 use crate::connection::Connection;
@@ -276,7 +276,7 @@ impl Endpoint {
     /// Whether a new handshake may take memory: under load only with a cookie.
     fn may_begin(&mut self, datagram: &Datagram<'_>, parts: &Parts, now: Instant) -> bool {
         let half_open = self.sas.half_open();
-        let (all, same) = (half_open.all(), half_open.of(Prefix::of(datagram.remote.ip())));
+        let (all, same) = (half_open.all(), half_open.of(&Prefix::of(datagram.remote.ip())));
         if all >= MAX_HALF_OPEN || same >= MAX_HALF_OPEN_PER_PREFIX {
             return false;
         }

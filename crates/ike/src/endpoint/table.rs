@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use isthmus_types::VpnConnectionId;
 
-use super::begun::{HalfOpen, Prefix};
+use crate::begun::{HalfOpen, Prefix};
 use crate::child::Child;
 use crate::sa::{IkeSa, SaId};
 
@@ -16,7 +16,7 @@ pub(super) struct SaTable {
     entries: BTreeMap<SaId, Entry>,
     of_connection: BTreeSet<(VpnConnectionId, SaId)>,
     due: BTreeSet<(Instant, SaId)>,
-    half_open: HalfOpen,
+    half_open: HalfOpen<Prefix>,
     /// Connections whose IKE SAs were worked on.
     touched: BTreeSet<VpnConnectionId>,
 }
@@ -71,7 +71,7 @@ impl SaTable {
             self.due.remove(&(at, id));
         }
         if let Some(prefix) = entry.half_open {
-            self.half_open.remove(prefix);
+            self.half_open.remove(&prefix);
         }
         Some(entry.sa)
     }
@@ -127,13 +127,13 @@ impl SaTable {
     }
 
     /// How many IKE SAs are half open.
-    pub(super) const fn half_open(&self) -> &HalfOpen {
+    pub(super) const fn half_open(&self) -> &HalfOpen<Prefix> {
         &self.half_open
     }
 
     /// The same, counted.
     #[cfg(test)]
-    pub(super) fn recounted_half_open(&self) -> HalfOpen {
+    pub(super) fn recounted_half_open(&self) -> HalfOpen<Prefix> {
         self.values().filter_map(half_open).collect()
     }
 

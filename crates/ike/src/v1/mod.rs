@@ -36,7 +36,6 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use isthmus_types::VpnConnectionId;
-use isthmus_wire::ike::IkeSpi;
 use isthmus_wire::isakmp::NotifyType;
 
 use self::farewell::Farewell;
@@ -46,6 +45,7 @@ use self::receive::Datagram;
 use self::sa::{Established, Handshake, Sa, Secrets, State};
 use self::tunnel::Tunnel;
 use self::turns::TURN;
+use crate::begun::{Begun, HalfOpen};
 use crate::channel::Role;
 use crate::connection::Connection;
 use crate::error::IkeError;
@@ -74,8 +74,8 @@ pub(crate) struct Machine {
     sas: BTreeMap<SaId, Sa>,
     of_connection: BTreeSet<(VpnConnectionId, SaId)>,
     tunnels: BTreeMap<VpnConnectionId, Tunnel>,
-    /// SAs that others began, by their address and cookie: finds repeated first messages.
-    begun: BTreeMap<(IpAddr, IkeSpi), SaId>,
+    begun: Begun,
+    half_open: HalfOpen<IpAddr>,
     /// Deletes that are sent once more.
     farewells: Vec<Farewell>,
     due: BTreeSet<(Instant, Owner)>,
@@ -182,6 +182,18 @@ impl Machine {
             .collect()
     }
 
+    /// How many SAs are half open.
+    #[cfg(test)]
+    pub(crate) const fn half_open(&self) -> &HalfOpen<IpAddr> {
+        &self.half_open
+    }
+
+    /// The same, counted.
+    #[cfg(test)]
+    pub(crate) fn recounted_half_open(&self) -> HalfOpen<IpAddr> {
+        self.sas.values().filter_map(half_open).collect()
+    }
+
     /// Begins phase 1 for a connection.
     pub(crate) fn start(&mut self, scope: &mut Scope<'_>, id: VpnConnectionId) {
         let replaces = self.established_of(Some(id));
@@ -223,7 +235,7 @@ impl Machine {
         if matches!(sa.state, State::Dead) {
             scope.host.free_ike_spi(sa.local_cookie);
             if sa.role == Role::Responder {
-                self.begun.retain(|_, id| *id != sa.id);
+                self.begun.remove(sa.id);
             }
             return;
         }
@@ -234,6 +246,9 @@ impl Machine {
         self.arm(Owner::Sa(sa.id), sa.next_timeout(interval));
         self.of_connection
             .extend(sa.connection.map(|connection| (connection, sa.id)));
+        if let Some(address) = half_open(&sa) {
+            self.half_open.add(address);
+        }
         self.sas.insert(sa.id, sa);
     }
 
@@ -245,6 +260,9 @@ impl Machine {
         act: impl FnOnce(&mut Self, &mut Scope<'_>, &mut Sa) -> R,
     ) -> Option<R> {
         let mut sa = self.sas.remove(&id)?;
+        if let Some(address) = half_open(&sa) {
+            self.half_open.remove(&address);
+        }
         self.arm(Owner::Sa(id), None);
         if let Some(connection) = sa.connection {
             self.of_connection.remove(&(connection, id));
@@ -589,4 +607,9 @@ impl Machine {
             self.move_peer(scope, sa, datagram.remote);
         }
     }
+}
+
+/// Where the peer of a half-open SA is.
+fn half_open(sa: &Sa) -> Option<IpAddr> {
+    sa.is_half_open().then(|| sa.path.remote.ip().to_canonical())
 }

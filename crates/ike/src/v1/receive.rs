@@ -1,6 +1,6 @@
 //! The way of a datagram: to its SA, or to a new handshake.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use isthmus_crypto::prf::sha256;
 use isthmus_types::{IkeVersion, VpnConnectionId};
@@ -192,8 +192,7 @@ impl Machine {
         {
             return;
         }
-        let key = (address, header.initiator_cookie);
-        if let Some(id) = self.begun.get(&key).copied() {
+        if let Some(id) = self.begun.find(address, header.initiator_cookie) {
             // It came again: answered again, nothing else.
             self.with_sa(scope, id, |_, scope, sa| {
                 if let Some(reply) = sa
@@ -261,7 +260,7 @@ impl Machine {
         match begun {
             Ok(mut sa) => {
                 sa.replaces = self.established_of(sa.connection);
-                self.begun.insert(key, sa.id);
+                self.begun.insert(address, header.initiator_cookie, sa.id);
                 self.put(scope, sa);
             }
             Err(fault) => {
@@ -279,16 +278,8 @@ impl Machine {
         }
     }
 
-    fn may_begin(&self, address: std::net::IpAddr) -> bool {
-        let mut all = 0;
-        let mut same = 0;
-        for id in self.begun.values() {
-            if let Some(sa) = self.sas.get(id).filter(|sa| sa.is_half_open()) {
-                all += 1;
-                same += usize::from(sa.path.remote.ip().to_canonical() == address);
-            }
-        }
-        all < MAX_HALF_OPEN && same < MAX_HALF_OPEN_PER_ADDRESS
+    fn may_begin(&self, address: IpAddr) -> bool {
+        self.half_open.all() < MAX_HALF_OPEN && self.half_open.of(&address) < MAX_HALF_OPEN_PER_ADDRESS
     }
 }
 

@@ -70,6 +70,48 @@ fn handshakes_are_counted_by_prefix_whatever_becomes_of_them() {
     assert_eq!(ends.right.footprint().ike_sas, 1);
 }
 
+/// The same of version 1, which knows no cookies: from there on nobody is answered.
+#[test]
+fn handshakes_of_version_1_are_counted_by_address_whatever_becomes_of_them() {
+    let counted = |ends: &Ends| {
+        let recounted = ends.right.v1.recounted_half_open();
+        assert_eq!(
+            *ends.right.v1.half_open(),
+            recounted,
+            "the index is what is there"
+        );
+        recounted.all()
+    };
+    let mut ends = Ends::new();
+    let mut right = version_1(RIGHT);
+    right.peer = PeerEndpoint::Anywhere;
+    ends.right.upsert_connection(right, ends.now);
+    ends.left.upsert_connection(version_1(LEFT), ends.now);
+    let first = ends.left.poll_transmit().expect("a first message").payload;
+    let mut number = 0;
+    for host in 1..=3 {
+        let address: IpAddr = format!("198.51.100.{host}").parse().unwrap();
+        for nth in 1..=20 {
+            number += 1;
+            let answer = knock(&mut ends, &first, number, address);
+            assert_eq!(answer.is_some(), nth <= 16, "{address}, number {nth}");
+            assert_eq!(counted(&ends), (host - 1) * 16 + nth.min(16));
+        }
+    }
+    assert_eq!(ends.right.footprint().begun_by_peers, 48);
+    // The real peer is at another address.
+    ends.pass(Duration::from_secs(2));
+    assert_eq!(ends.right.state(connection()), Some(ConnectionState::Up));
+    assert_eq!(counted(&ends), 48);
+    for _ in 0..120 {
+        ends.pass(Duration::from_secs(1));
+        counted(&ends);
+    }
+    assert_eq!(counted(&ends), 0);
+    assert_eq!(ends.right.footprint().begun_by_peers, 1);
+    assert_eq!(ends.right.footprint().ike_sas, 1);
+}
+
 #[test]
 fn one_that_failed_to_prove_itself_counts_until_it_is_forgotten() {
     let mut ends = Ends::new();
