@@ -153,6 +153,16 @@ fn a_peer_that_may_be_anywhere_needs_an_identity_that_is_somebodys() {
 }
 
 #[test]
+fn a_peer_that_alone_may_begin_is_waited_for_from_the_first() {
+    let mut lab = Lab::new();
+    let connection = lab.connection(1, |new| new.establish = Establish::PeerOnly);
+    let ConnectionState::Down { reason, .. } = lab.state(connection) else {
+        panic!("nobody came yet")
+    };
+    assert_eq!(reason, ConnectionDownReason::AwaitingPeer);
+}
+
+#[test]
 fn two_such_peers_of_a_gateway_are_never_known_by_the_same_identity() {
     let mut lab = Lab::new();
     let first = lab.connection(1, |_| ());

@@ -4,9 +4,10 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use isthmus_crypto::certificate::Certificate;
 use isthmus_ops::{
-    CertificateHolder, ConnectionDownReason, ConnectionOptionsView, ConnectionState, GatewayMemberView,
-    GatewayOptionsView, GatewayStatus, Identity, IkePolicyView, IpsecPolicyView, Lifecycle, OpError,
-    PeerAddress, PeerLocation, Reference, ResourceKind, VpnConnectionView, VpnGatewayView,
+    CertificateHolder, ConnectionDownReason, ConnectionOptionsView, ConnectionState, Establish,
+    GatewayMemberView, GatewayOptionsView, GatewayStatus, Identity, IkePolicyView, IpsecPolicyView,
+    Lifecycle, OpError, PeerAddress, PeerLocation, Reference, ResourceKind, VpnConnectionView,
+    VpnGatewayView,
 };
 use isthmus_types::{VpnConnectionId, VpnGatewayId};
 
@@ -68,17 +69,9 @@ fn member_view(
 
 /// What callers see as a connection's state: what was asked for, joined with what was observed.
 pub(crate) fn connection_state(snapshot: &Snapshot, connection: &VpnConnection) -> ConnectionState {
-    let awaited = snapshot
+    let may_be_anywhere = snapshot
         .tunnel_settings(connection.id)
         .is_some_and(|settings| settings.options.peer_location == PeerLocation::Anywhere);
-    let first = if awaited {
-        (ConnectionDownReason::AwaitingPeer, "the peer has not begun yet")
-    } else {
-        (
-            ConnectionDownReason::Negotiating,
-            "the first negotiation has not ended yet",
-        )
-    };
     let down = |reason, detail: &str| ConnectionState::Down {
         reason,
         detail: detail.to_owned(),
@@ -90,7 +83,13 @@ pub(crate) fn connection_state(snapshot: &Snapshot, connection: &VpnConnection) 
         .connection_status(connection.id)
         .map(|status| &status.state)
     {
-        None => down(first.0, first.1),
+        None if may_be_anywhere || connection.establish == Establish::PeerOnly => {
+            down(ConnectionDownReason::AwaitingPeer, "the peer has not begun yet")
+        }
+        None => down(
+            ConnectionDownReason::Negotiating,
+            "the first negotiation has not ended yet",
+        ),
         // Observed before it was switched on again.
         Some(ConnectionState::Down {
             reason: ConnectionDownReason::AdminDown,
