@@ -366,8 +366,15 @@ async fn let_in_from_anywhere(
         .change_connection_options(&gateway.id, &connection.id, &change)
         .await;
     if let Err(error) = changed {
-        client.delete_connection(&gateway.id, &connection.id).await?;
-        return Err(error.into());
+        let deleted = client.delete_connection(&gateway.id, &connection.id).await;
+        let error = anyhow::Error::from(error);
+        return Err(match deleted {
+            Ok(_) => error,
+            Err(failure) => error.context(format!(
+                "{} is left behind, switched off, as it could not be deleted: {failure}",
+                connection.name
+            )),
+        });
     }
     let change = ConnectionChange {
         admin_state_up: Some(true),

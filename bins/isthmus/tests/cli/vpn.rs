@@ -391,8 +391,8 @@ fn a_private_key_is_sent_from_its_file_and_never_printed() {
     );
 }
 
-/// A server where a connection is made; `refuse` says whether its options are refused.
-fn making(refuse: bool) -> Fake {
+/// A server where a connection is made; `refuse` says whether its options are refused, `keep` whether its deletion is.
+fn making(refuse: bool, keep: bool) -> Fake {
     Fake::start(
         move |request| match (request.method.as_str(), request.path.as_str()) {
             ("POST", "/v1/vpn_gateways/0717-g/connections") => {
@@ -407,6 +407,9 @@ fn making(refuse: bool) -> Fake {
             }
             ("PATCH", "/v1/vpn_gateways/0717-g/connections/0717-c") => {
                 Answer::ok(connection("0717-c", "van", "down", "203.0.113.3"))
+            }
+            ("DELETE", "/v1/vpn_gateways/0717-g/connections/0717-c") if keep => {
+                Answer::refused(500, "internal_error", "the disk is full")
             }
             ("DELETE", "/v1/vpn_gateways/0717-g/connections/0717-c") => Answer::empty(204),
             _ => one_gateway(request),
@@ -443,7 +446,7 @@ fn a_connection_with_a_peer_from_anywhere_is_off_until_that_is_known_and_goes_if
         ),
         ("keyid:7", "key_id", "7", "anywhere.invalid"),
     ] {
-        let fake = making(false);
+        let fake = making(false, false);
         let run = create(&fake, &["--from-anywhere", identity]);
         assert_eq!(run.code, 0, "{}", run.err);
         let sent = sent(&fake);
@@ -459,7 +462,7 @@ fn a_connection_with_a_peer_from_anywhere_is_off_until_that_is_known_and_goes_if
         );
         assert_eq!(on.1, json!({"admin_state_up": true}));
     }
-    let fake = making(true);
+    let fake = making(true, false);
     let run = create(&fake, &["--from-anywhere", "van.example"]);
     assert!(
         run.code == 1 && run.err.contains("already that of connection bus"),
@@ -468,7 +471,16 @@ fn a_connection_with_a_peer_from_anywhere_is_off_until_that_is_known_and_goes_if
     );
     let last = sent(&fake).pop().unwrap();
     assert_eq!(last.0, "DELETE /v1/vpn_gateways/0717-g/connections/0717-c");
-    let fake = making(false);
+    // That it could not be taken back does not hide why it should be.
+    let run = create(&making(true, true), &["--from-anywhere", "van.example"]);
+    for words in [
+        "already that of connection bus",
+        "the disk is full",
+        "van is left behind, switched off",
+    ] {
+        assert!(run.code == 1 && run.err.contains(words), "{}", run.err);
+    }
+    let fake = making(false, false);
     for wrong in [
         &[][..],
         &["--from-anywhere", "van.example", "--peer", "198.51.100.7"],
