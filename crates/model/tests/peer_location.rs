@@ -162,6 +162,34 @@ fn a_peer_that_alone_may_begin_is_waited_for_from_the_first() {
     assert_eq!(reason, ConnectionDownReason::AwaitingPeer);
 }
 
+/// The host's last word is older than the wish.
+#[test]
+fn a_peer_is_waited_for_as_soon_as_its_connection_is_switched_on() {
+    let mut lab = Lab::new();
+    let connection = lab.connection(1, |new| new.admin_state_up = false);
+    lab.change(connection, anywhere(Some(fqdn("a.example")))).unwrap();
+    let off = ConnectionStatus {
+        state: ConnectionState::Down {
+            reason: ConnectionDownReason::AdminDown,
+            detail: "the connection is switched off".to_owned(),
+        },
+        since: Timestamp(5),
+        ike_suite: String::new(),
+        esp_suite: String::new(),
+    };
+    lab.world
+        .run_as_system(Operation::RecordStatus(vec![StatusUpdate::VpnConnection {
+            connection,
+            status: off,
+        }]));
+    lab.update(connection, |update| update.admin_state_up = Some(true))
+        .unwrap();
+    let ConnectionState::Down { reason, .. } = lab.state(connection) else {
+        panic!("nobody came yet")
+    };
+    assert_eq!(reason, ConnectionDownReason::AwaitingPeer);
+}
+
 #[test]
 fn two_such_peers_of_a_gateway_are_never_known_by_the_same_identity() {
     let mut lab = Lab::new();

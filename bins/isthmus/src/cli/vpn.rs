@@ -35,7 +35,7 @@ pub enum Command {
     /// VPN connections.
     #[command(subcommand)]
     Connection(ConnectionCommand),
-    /// Say how a connection is, what is wrong with it and how to mend it; exit code 1 if something is.
+    /// Say how a connection is, what is wrong with it and how to mend it; exit code 1 if it is down or an error was found.
     Doctor(doctor::Options),
     /// IKE policies: how gateways authenticate and agree on keys.
     #[command(subcommand)]

@@ -83,21 +83,21 @@ pub(crate) fn connection_state(snapshot: &Snapshot, connection: &VpnConnection) 
         .connection_status(connection.id)
         .map(|status| &status.state)
     {
-        None if may_be_anywhere || connection.establish == Establish::PeerOnly => {
-            down(ConnectionDownReason::AwaitingPeer, "the peer has not begun yet")
-        }
-        None => down(
-            ConnectionDownReason::Negotiating,
-            "the first negotiation has not ended yet",
-        ),
-        // Observed before it was switched on again.
-        Some(ConnectionState::Down {
+        // Also what was observed before it was switched on again.
+        None
+        | Some(ConnectionState::Down {
             reason: ConnectionDownReason::AdminDown,
             ..
-        }) => down(
-            ConnectionDownReason::Negotiating,
-            "the connection was switched on a moment ago",
-        ),
+        }) => {
+            if may_be_anywhere || connection.establish == Establish::PeerOnly {
+                down(ConnectionDownReason::AwaitingPeer, "the peer has not begun yet")
+            } else {
+                down(
+                    ConnectionDownReason::Negotiating,
+                    "the first negotiation has not ended yet",
+                )
+            }
+        }
         Some(state) => state.clone(),
     }
 }
