@@ -2,7 +2,10 @@
 //!
 //! A kernel without ESP installs none of its Child SAs, and it has no userspace ESP: only its IKE can be tested.
 
+mod nss;
+
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -12,6 +15,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use tempfile::TempDir;
 
+use self::nss::KeyKind;
 use crate::node::{Node, Running};
 use crate::patience::eventually;
 use crate::strongswan::{LOG_TAIL, SwanConnection};
@@ -19,6 +23,9 @@ use crate::strongswan::{LOG_TAIL, SwanConnection};
 /// Where `cargo xtask packages` unpacks libreswan and the libraries that it needs. It is ours; remove it by hand when it is
 /// no longer wanted.
 pub const LIBRESWAN_ROOT: &str = "/var/cache/isthmus/libreswan";
+
+/// The store of certificates in pluto's directory.
+const STORE: &str = "nss";
 
 /// A pluto daemon in a gateway's namespace. Dropping it kills the daemon without a word to its peer.
 #[derive(Debug)]
@@ -35,17 +42,32 @@ impl Libreswan {
     /// # Errors
     /// When libreswan is missing, or the daemon does not come up or refuses the connection.
     pub fn start(node: &Node, connection: &SwanConnection) -> Result<Self> {
-        let secrets = format!(
-            "{} {} : PSK \"{}\"\n",
-            connection.local_id,
-            connection.remote_id,
-            connection.psk.reveal()
-        );
+        let directory = directory()?;
+        let (proof, secrets) = match &connection.certificate {
+            None => {
+                let secrets = format!(
+                    "{} {} : PSK \"{}\"\n",
+                    identity(&connection.local_id),
+                    identity(&connection.remote_id),
+                    connection.psk.reveal()
+                );
+                ("authby=secret".to_owned(), secrets)
+            }
+            Some(certificate) => {
+                let method = match nss::fill(&directory.path().join(STORE), certificate)? {
+                    KeyKind::Ecdsa => "ecdsa",
+                    KeyKind::Rsa => "rsasig",
+                };
+                // Whoever does not know the authorities between is told of them.
+                let proof = format!("authby={method}\n    leftcert={}\n    sendca=all", nss::NICKNAME);
+                (proof, String::new())
+            }
+        };
         let configuration = format!(
             "config setup\n    ikev1-policy=accept\n{}",
-            definition(connection)?
+            definition(connection, &proof)?
         );
-        Self::start_files(node, &configuration, &secrets)
+        Self::start_in(node, directory, &configuration, &secrets)
     }
 
     /// Starts it in `node` with the text of an `ipsec.conf`, whose connection is `gw`, and of an `ipsec.secrets`.
@@ -53,27 +75,13 @@ impl Libreswan {
     /// # Errors
     /// As [`Libreswan::start`].
     pub fn start_files(node: &Node, configuration: &str, secrets: &str) -> Result<Self> {
-        crate::require()?;
-        ensure!(
-            program("pluto").exists(),
-            "{} is missing: run cargo xtask packages test",
-            program("pluto").display()
-        );
-        let directory = tempfile::Builder::new().prefix("istlab-pluto-").tempdir()?;
+        Self::start_in(node, directory()?, configuration, secrets)
+    }
+
+    fn start_in(node: &Node, directory: TempDir, configuration: &str, secrets: &str) -> Result<Self> {
         let path = |file: &str| directory.path().join(file);
-        fs::create_dir(path("nss"))?;
         fs::write(path("ipsec.conf"), configuration)?;
         fs::write(path("ipsec.secrets"), secrets)?;
-        let made = isolated(Path::new(LIBRESWAN_ROOT).join("usr/bin/certutil"))
-            .args(["-N", "--empty-password", "-d"])
-            .arg(format!("sql:{}", path("nss").display()))
-            .output()
-            .context("making an empty store of certificates")?;
-        ensure!(
-            made.status.success(),
-            "certutil: {}",
-            String::from_utf8_lossy(&made.stderr)
-        );
         let mut command = isolated(program("pluto"));
         command
             .args(["--nofork", "--no-dnssec", "--nhelpers", "1"])
@@ -82,7 +90,7 @@ impl Libreswan {
             .arg("--rundir")
             .arg(directory.path())
             .arg("--nssdir")
-            .arg(path("nss"))
+            .arg(path(STORE))
             .arg("--ipsecdir")
             .arg(directory.path())
             .arg("--secretsfile")
@@ -183,6 +191,19 @@ impl Libreswan {
     }
 }
 
+/// A directory for pluto with an empty store.
+fn directory() -> Result<TempDir> {
+    crate::require()?;
+    ensure!(
+        program("pluto").exists(),
+        "{} is missing: run cargo xtask packages test",
+        program("pluto").display()
+    );
+    let directory = tempfile::Builder::new().prefix("istlab-pluto-").tempdir()?;
+    nss::make(&directory.path().join(STORE))?;
+    Ok(directory)
+}
+
 fn program(name: &str) -> PathBuf {
     Path::new(LIBRESWAN_ROOT).join("usr/libexec/ipsec").join(name)
 }
@@ -219,7 +240,7 @@ fn see_its_programs() -> Result<()> {
     mount(Some(&own), "/usr/libexec", nothing, MsFlags::MS_BIND, nothing).context("showing its programs")
 }
 
-fn definition(connection: &SwanConnection) -> Result<String> {
+fn definition(connection: &SwanConnection, proof: &str) -> Result<String> {
     let first = |ranges: &[Cidr]| ranges.first().map(Cidr::to_string).context("no range");
     let words = |texts: &[String], protocol: Protocol| {
         texts
@@ -240,7 +261,7 @@ fn definition(connection: &SwanConnection) -> Result<String> {
     rightid={remote_id}
     leftsubnet={near}
     rightsubnet={far}
-    authby=secret
+    {proof}
     ikev2={version}
     ike={ike}
     esp={esp}
@@ -250,8 +271,8 @@ fn definition(connection: &SwanConnection) -> Result<String> {
 ",
         local = connection.local,
         remote = connection.remote,
-        local_id = connection.local_id,
-        remote_id = connection.remote_id,
+        local_id = identity(&connection.local_id),
+        remote_id = identity(&connection.remote_id),
         near = first(&connection.local_ranges)?,
         far = first(&connection.remote_ranges)?,
         version = match connection.version {
@@ -262,6 +283,14 @@ fn definition(connection: &SwanConnection) -> Result<String> {
         esp = words(&connection.esp_proposals, Protocol::Esp)?,
         pfs = if pfs { "yes" } else { "no" },
     ))
+}
+
+/// An address as it is; a name is marked, or it would be looked up.
+fn identity(text: &str) -> String {
+    match text.parse::<IpAddr>() {
+        Ok(address) => address.to_string(),
+        Err(_) => format!("@{text}"),
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -8,8 +8,9 @@ use isthmus_netlab::patience::{eventually, holds};
 use isthmus_netlab::{Isthmus, Libreswan, LinkCounters, Ping, TwoSites, TwoSitesOptions};
 use isthmus_types::{IkeVersion, Secret};
 
+use crate::certificates;
 use crate::setup::{our_side, program, refuse_our_beginnings, their_side};
-use crate::table::{Case, Role, Scenario};
+use crate::table::{Authentication, Case, Role, Scenario};
 
 const PACE: Duration = Duration::from_millis(5);
 
@@ -23,6 +24,9 @@ pub fn run(case: &Case) -> Result<String> {
     }
     let mut plan = our_side(case, ours, theirs)?;
     let mut connection = their_side(case, ours, theirs);
+    if case.authentication != Authentication::Psk {
+        certificates::equip(&mut plan, &mut connection, case.authentication, None)?;
+    }
     let reason = if case.scenario == Scenario::Handshake {
         None
     } else if case.scenario == Scenario::WrongKey {
@@ -44,7 +48,7 @@ pub fn run(case: &Case) -> Result<String> {
     }
     let logs = || format!("{}\n{}", isthmus.log_tail(), peer.log_tail());
     let account = match reason {
-        None => established(case, &peer).with_context(logs)?,
+        None => established(case, &peer, &isthmus).with_context(logs)?,
         Some(reason) => eventually(&format!("our connection to be down for {reason:?}"), || {
             let state = isthmus.connection()?.state;
             let TunnelState::Down {
@@ -69,13 +73,26 @@ pub fn run(case: &Case) -> Result<String> {
     Ok(account)
 }
 
-/// Waits until the peer says that it has the IKE SA and knows who we are.
-fn established(case: &Case, peer: &Libreswan) -> Result<String> {
+/// Waits until the peer says that it has the IKE SA and knows who we are, and we say the same.
+fn established(case: &Case, peer: &Libreswan, isthmus: &Isthmus) -> Result<String> {
+    let proof = match case.authentication {
+        Authentication::Psk => "authby=secret",
+        Authentication::Rsa => "RSA",
+        Authentication::Ecdsa => "ECDSA",
+        Authentication::Ed25519 => bail!("libreswan has no signatures with Ed25519"),
+    };
     let words: &[&str] = match case.version {
         IkeVersion::V1 => &["SA established", "PRESHARED_KEY"],
-        IkeVersion::V2 => &["established IKE SA", "authenticated"],
+        IkeVersion::V2 => &["established IKE SA", "authenticated", proof],
     };
     let line = peer.until_logged(words)?;
+    eventually("us to have authenticated the peer", || {
+        let totals = isthmus.connection()?.totals;
+        let established = totals
+            .iter()
+            .any(|(word, count)| word == "ike_established" && *count > 0);
+        holds(established, || format!("we counted {totals:?}"))
+    })?;
     let said = line.split_once("\"gw\" ").map_or(line.as_str(), |(_, said)| said);
     Ok(format!("IKE SA and authentication only, no ESP: {said}"))
 }
