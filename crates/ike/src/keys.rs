@@ -7,6 +7,7 @@ use isthmus_wire::ike::IkeSpi;
 use zeroize::Zeroizing;
 
 use crate::algorithm::IkeSuite;
+use crate::channel::Role;
 use crate::error::IkeError;
 
 /// All keys of an IKE SA.
@@ -31,6 +32,22 @@ pub(crate) struct Nonces<'a> {
 pub(crate) struct SpiPair {
     pub(crate) initiator: IkeSpi,
     pub(crate) responder: IkeSpi,
+}
+
+impl SpiPair {
+    /// Of an end that has this role, its own one first.
+    pub(crate) const fn of(role: Role, local: IkeSpi, remote: IkeSpi) -> Self {
+        match role {
+            Role::Initiator => Self {
+                initiator: local,
+                responder: remote,
+            },
+            Role::Responder => Self {
+                initiator: remote,
+                responder: local,
+            },
+        }
+    }
 }
 
 /// Keys of both directions of a Child SA.

@@ -22,7 +22,7 @@ use crate::exchange::intermediate::Transcript;
 use crate::exchange::rekey_ike::IkeAttempt;
 use crate::extension::Extensions;
 use crate::host::{Context, Host};
-use crate::keys::{IkeKeys, SpiPair};
+use crate::keys::{IkeKeys, Nonces, SpiPair};
 use crate::nat::{KEEPALIVE_INTERVAL, Path};
 use crate::parts::Parts;
 use crate::retransmit::Retransmission;
@@ -194,16 +194,7 @@ pub(crate) enum Exchange {
 
 impl IkeSa {
     pub(crate) fn spis(&self) -> SpiPair {
-        match self.role {
-            Role::Initiator => SpiPair {
-                initiator: self.local_spi,
-                responder: self.remote_spi,
-            },
-            Role::Responder => SpiPair {
-                initiator: self.remote_spi,
-                responder: self.local_spi,
-            },
-        }
+        SpiPair::of(self.role, self.local_spi, self.remote_spi)
     }
 
     pub(crate) const fn established(&self) -> Option<&Established> {
@@ -342,6 +333,35 @@ pub(crate) fn rekey_after(lifetime: Duration, host: &mut Host) -> Duration {
 }
 
 impl Established {
+    /// Made by this exchange, with nothing on it yet.
+    pub(crate) fn new(
+        mut channel: Channel,
+        suite: IkeSuite,
+        keys: &IkeKeys,
+        nonces: &Nonces<'_>,
+        begun_by: Role,
+        now: Instant,
+    ) -> Self {
+        channel.trust();
+        Self {
+            channel,
+            suite,
+            derive: keys.derive.clone(),
+            phase: Phase::Live,
+            wants: Wants::default(),
+            outstanding: None,
+            awaited: None,
+            children: Vec::new(),
+            unaccepted: Vec::new(),
+            deleted_early: Vec::new(),
+            nonce_min: nonces.initiator.min(nonces.responder).to_vec(),
+            begun_by,
+            established_at: now,
+            last_heard: now,
+            outdated: false,
+        }
+    }
+
     /// Whether it is or will be in use, so that no other one is needed.
     pub(crate) const fn is_usable(&self) -> bool {
         matches!(self.phase, Phase::Live | Phase::Pending)

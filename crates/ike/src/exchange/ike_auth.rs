@@ -1,7 +1,5 @@
 //! IKE_AUTH with pre-shared keys or certificates (RFC 7296 sections 1.2 and 2.15).
 
-use std::time::Instant;
-
 use isthmus_wire::ike::{ExchangeType, NotifyPayload, NotifyType, Payload, PayloadType};
 
 use crate::algorithm::IkeSuite;
@@ -21,7 +19,7 @@ use crate::host::{Context, Followup};
 use crate::keys::{IkeKeys, Nonces};
 use crate::negotiate::KeyExchange;
 use crate::parts::{Parts, required};
-use crate::sa::{AuthSent, Established, IkeSa, InitAnswered, Phase, State, Wants};
+use crate::sa::{AuthSent, Established, IkeSa, InitAnswered, Phase, State};
 use crate::status::DownReason;
 use crate::timer::Timer;
 
@@ -324,7 +322,7 @@ fn establish_as_initiator(context: &mut Context<'_>, sa: &mut IkeSa, auth: AuthS
             Err(refused) => Err(Box::new((refused, spi, asked))),
         }
     });
-    let mut established = established(
+    let mut established = Established::new(
         auth.channel,
         auth.suite,
         &auth.keys,
@@ -378,7 +376,7 @@ fn close_unaccepted(context: &mut Context<'_>, sa: &mut IkeSa, auth: AuthSent) {
         initiator: &auth.nonce_initiator,
         responder: &auth.nonce_responder,
     };
-    let mut established = established(
+    let mut established = Established::new(
         auth.channel,
         auth.suite,
         &auth.keys,
@@ -426,7 +424,7 @@ fn establish_as_responder(
     } else {
         Some(answer_child(context, sa, &init, &nonces, &mut parts))
     };
-    let mut established = established(
+    let mut established = Established::new(
         init.channel,
         init.suite,
         &init.keys,
@@ -492,34 +490,6 @@ fn answer_child(
     match made {
         (Made::Child(child), payloads) => Ok((child, payloads)),
         (Made::Unfinished(_), _) => Err(IkeError::Internal("IKE_AUTH has no key exchange")),
-    }
-}
-
-fn established(
-    mut channel: Channel,
-    suite: IkeSuite,
-    keys: &IkeKeys,
-    nonces: &Nonces<'_>,
-    begun_by: Role,
-    now: Instant,
-) -> Established {
-    channel.trust();
-    Established {
-        channel,
-        suite,
-        derive: keys.derive.clone(),
-        phase: Phase::Live,
-        wants: Wants::default(),
-        outstanding: None,
-        awaited: None,
-        children: Vec::new(),
-        unaccepted: Vec::new(),
-        deleted_early: Vec::new(),
-        nonce_min: nonces.initiator.min(nonces.responder).to_vec(),
-        begun_by,
-        established_at: now,
-        last_heard: now,
-        outdated: false,
     }
 }
 

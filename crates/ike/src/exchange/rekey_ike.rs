@@ -490,16 +490,7 @@ fn successor(
     nonces: &Nonces<'_>,
     (secret, additional_secrets): (&[u8], &[u8]),
 ) -> Result<IkeSa, IkeError> {
-    let spis = match ends.role {
-        Role::Initiator => SpiPair {
-            initiator: ends.local_spi,
-            responder: ends.remote_spi,
-        },
-        Role::Responder => SpiPair {
-            initiator: ends.remote_spi,
-            responder: ends.local_spi,
-        },
-    };
+    let spis = SpiPair::of(ends.role, ends.local_spi, ends.remote_spi);
     let seed = rekey_seed(
         established.suite.prf,
         &established.derive,
@@ -511,7 +502,7 @@ fn successor(
     context.host.tell_keys(spis, suite.cipher, &keys);
     let mut channel = Channel::new(ends.role, spis, &suite, &keys, 0)?;
     channel.set_datagram_limit(established.channel.datagram_limit());
-    channel.trust();
+    let successor = Established::new(channel, suite, &keys, nonces, ends.role, context.now);
     let mut new = IkeSa {
         id: ends.id,
         role: ends.role,
@@ -520,23 +511,7 @@ fn successor(
         path: sa.path,
         connection: sa.connection,
         timers: Timers::default(),
-        state: State::Established(Box::new(Established {
-            channel,
-            suite,
-            derive: keys.derive.clone(),
-            phase: Phase::Live,
-            wants: Wants::default(),
-            outstanding: None,
-            awaited: None,
-            children: Vec::new(),
-            unaccepted: Vec::new(),
-            deleted_early: Vec::new(),
-            nonce_min: nonces.initiator.min(nonces.responder).to_vec(),
-            begun_by: ends.role,
-            established_at: context.now,
-            last_heard: context.now,
-            outdated: false,
-        })),
+        state: State::Established(Box::new(successor)),
     };
     new.arm_lifetime(context);
     // New keys are no new authentication.

@@ -9,12 +9,11 @@ use isthmus_wire::isakmp::{ExchangeType, Payload, SaPayload, encode_message};
 
 use super::attributes::offer_ike;
 use super::fault::Fault;
-use super::keys::Keys;
 use super::main_mode::{
     accept_identity, agreed, check_proof, choose, id_body, incoming, proof, required_public, vendor_ids,
 };
 use super::message::{Content, Parts, decrypt, encrypt, read};
-use super::sa::{AggressiveSent, Handshake, KeAnswered, Sa, SaSent, Secrets, State};
+use super::sa::{AggressiveSent, Exchange, Handshake, KeAnswered, Sa, SaSent, Secrets, State};
 use super::{Datagram, Machine, Scope, identity, nat};
 use crate::auth::is_identity;
 use crate::channel::Role;
@@ -160,20 +159,13 @@ fn answer(
         initiator: asked.nonce,
         responder: &nonce,
     };
-    let keys = Keys::derive(
-        &handshake.suite,
-        config.psk.reveal().as_bytes(),
-        &secret,
-        &nonces,
-        sa.cookies(),
-    )?;
-    let secrets = Secrets {
-        iv: keys.first_iv(asked.public, dh.public()),
-        keys,
-        public_initiator: asked.public.to_vec(),
-        public_responder: dh.public().to_vec(),
-        nonce_min: asked.nonce.min(&nonce).to_vec(),
+    let exchange = Exchange {
+        public_initiator: asked.public,
+        public_responder: dh.public(),
+        secret: &secret,
+        nonces: &nonces,
     };
+    let secrets = Secrets::derive(&handshake.suite, &config.psk, &exchange, sa.cookies())?;
     let own_id = identity::encode(&config.local_identity);
     let hash = proof(sa, handshake, &secrets, Role::Responder, &id_body(&own_id));
     let mut payloads = vec![
@@ -257,34 +249,27 @@ fn on_answer(
     let connection = scope.connection_of(sa)?;
     let handshake = agreed(connection, answer, sa_body)?;
     let config = connection.config.clone();
-    let public = required_public(&parts, &handshake)?.to_vec();
+    let public = required_public(&parts, &handshake)?;
     let nonce_responder = parts.nonce.as_deref().ok_or(Fault::Missing("nonce"))?;
     if handshake.suite.dh != sent.dh.group() {
         return Err(Fault::Invalid("the group"));
     }
     let secret = sent
         .dh
-        .agree(&public)
+        .agree(public)
         .map_err(|_| Fault::Invalid("the public value"))?;
     sa.remote_cookie = datagram.header.responder_cookie;
     let nonces = Nonces {
         initiator: &sent.nonce,
         responder: nonce_responder,
     };
-    let keys = Keys::derive(
-        &handshake.suite,
-        config.psk.reveal().as_bytes(),
-        &secret,
-        &nonces,
-        sa.cookies(),
-    )?;
-    let mut secrets = Secrets {
-        iv: keys.first_iv(sent.dh.public(), &public),
-        keys,
-        public_initiator: sent.dh.public().to_vec(),
+    let exchange = Exchange {
+        public_initiator: sent.dh.public(),
         public_responder: public,
-        nonce_min: sent.nonce.as_slice().min(nonce_responder).to_vec(),
+        secret: &secret,
+        nonces: &nonces,
     };
+    let mut secrets = Secrets::derive(&handshake.suite, &config.psk, &exchange, sa.cookies())?;
     let checked = check_proof(sa, &handshake, &secrets, &parts, Role::Responder)
         .and_then(|id| accept_identity(scope, sa, &id));
     if let Err(fault) = checked {

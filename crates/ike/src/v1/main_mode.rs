@@ -14,9 +14,9 @@ use isthmus_wire::isakmp::{
 use super::attributes::{self, describe_ike, offers_ike, pick_ike};
 use super::candidate::{self, Exchanged};
 use super::fault::Fault;
-use super::keys::{Keys, Proven};
+use super::keys::Proven;
 use super::message::{Content, Parts, decrypt, encrypt, read};
-use super::sa::{Features, Handshake, IdSent, KeAnswered, KeSent, Sa, SaSent, Secrets, State};
+use super::sa::{Exchange, Features, Handshake, IdSent, KeAnswered, KeSent, Sa, SaSent, Secrets, State};
 use super::{Datagram, Machine, Scope, identity, nat};
 use crate::auth::{describe_identity, is_identity};
 use crate::channel::Role;
@@ -405,13 +405,13 @@ fn on_key_exchange(
         initiator: nonce_initiator,
         responder: &nonce,
     };
-    let keys = Keys::derive(
-        &handshake.suite,
-        psk.reveal().as_bytes(),
-        &secret,
-        &nonces,
-        sa.cookies(),
-    )?;
+    let exchange = Exchange {
+        public_initiator: public,
+        public_responder: dh.public(),
+        secret: &secret,
+        nonces: &nonces,
+    };
+    let secrets = Secrets::derive(&handshake.suite, &psk, &exchange, sa.cookies())?;
     let mut payloads = vec![Payload::Ke(dh.public().to_vec()), Payload::Nonce(nonce.clone())];
     if sa.features.nat_traversal && !parts.nat_d.is_empty() {
         sa.path.nat = nat::detect(
@@ -432,13 +432,6 @@ fn on_key_exchange(
     }
     let message = encode_message(sa.header(ExchangeType::MAIN, 0), &payloads);
     sa.answer(scope.host, datagram.digest, message);
-    let secrets = Secrets {
-        iv: keys.first_iv(public, dh.public()),
-        keys,
-        public_initiator: public.to_vec(),
-        public_responder: dh.public().to_vec(),
-        nonce_min: nonce_initiator.min(&nonce).to_vec(),
-    };
     let exchanged =
         candidate::has_others(scope, sa, &handshake.suite).then(|| Exchanged::new(secret, &nonces));
     Ok((secrets, exchanged))
@@ -475,13 +468,13 @@ fn on_key_answer(
         initiator: &sent.nonce,
         responder: nonce_responder,
     };
-    let keys = Keys::derive(
-        &sent.handshake.suite,
-        psk.reveal().as_bytes(),
-        &secret,
-        &nonces,
-        sa.cookies(),
-    )?;
+    let exchange = Exchange {
+        public_initiator: sent.dh.public(),
+        public_responder: public,
+        secret: &secret,
+        nonces: &nonces,
+    };
+    let mut secrets = Secrets::derive(&sent.handshake.suite, &psk, &exchange, sa.cookies())?;
     if sa.features.nat_traversal && !parts.nat_d.is_empty() {
         sa.path.nat = nat::detect(
             sent.handshake.suite.prf,
@@ -497,13 +490,6 @@ fn on_key_answer(
         sa.path.local_port = NAT_PORT;
         sa.path.remote.set_port(NAT_PORT);
     }
-    let mut secrets = Secrets {
-        iv: keys.first_iv(sent.dh.public(), public),
-        keys,
-        public_initiator: sent.dh.public().to_vec(),
-        public_responder: public.to_vec(),
-        nonce_min: sent.nonce.as_slice().min(nonce_responder).to_vec(),
-    };
     let contact = scope.is_initial_contact;
     let message = identity_message(scope, sa, &sent.handshake, &mut secrets, contact)?;
     sa.ask(scope.host, message, patience, scope.now);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use isthmus_crypto::dh::PrivateKey;
-use isthmus_types::VpnConnectionId;
+use isthmus_types::{Secret, VpnConnectionId};
 use isthmus_wire::ike::IkeSpi;
 use isthmus_wire::isakmp::{ExchangeType, IsakmpFlags, IsakmpHeader, PayloadType};
 
@@ -14,8 +14,9 @@ use super::quick::Quick;
 use super::turns::Postponed;
 use crate::algorithm::IkeSuite;
 use crate::channel::{Role, Sealed};
+use crate::error::IkeError;
 use crate::host::Host;
-use crate::keys::SpiPair;
+use crate::keys::{Nonces, SpiPair};
 use crate::nat::{KEEPALIVE_INTERVAL, Path};
 use crate::retransmit::Retransmission;
 use crate::sa::SaId;
@@ -179,7 +180,37 @@ pub(super) struct Answered {
     left: u8,
 }
 
+/// What both ends have told each other, and what they made of it.
+pub(super) struct Exchange<'a> {
+    pub(super) public_initiator: &'a [u8],
+    pub(super) public_responder: &'a [u8],
+    pub(super) secret: &'a [u8],
+    pub(super) nonces: &'a Nonces<'a>,
+}
+
 impl Secrets {
+    pub(super) fn derive(
+        suite: &IkeSuite,
+        psk: &Secret,
+        exchange: &Exchange<'_>,
+        cookies: SpiPair,
+    ) -> Result<Self, IkeError> {
+        let Exchange {
+            public_initiator,
+            public_responder,
+            secret,
+            nonces,
+        } = exchange;
+        let keys = Keys::derive(suite, psk.reveal().as_bytes(), secret, nonces, cookies)?;
+        Ok(Self {
+            iv: keys.first_iv(public_initiator, public_responder),
+            keys,
+            public_initiator: public_initiator.to_vec(),
+            public_responder: public_responder.to_vec(),
+            nonce_min: nonces.initiator.min(nonces.responder).to_vec(),
+        })
+    }
+
     /// The same, once a message was read that leaves this IV.
     pub(super) fn after(self, iv: Vec<u8>) -> Self {
         Self { iv, ..self }
@@ -293,16 +324,7 @@ impl Established {
 
 impl Sa {
     pub(super) const fn cookies(&self) -> SpiPair {
-        match self.role {
-            Role::Initiator => SpiPair {
-                initiator: self.local_cookie,
-                responder: self.remote_cookie,
-            },
-            Role::Responder => SpiPair {
-                initiator: self.remote_cookie,
-                responder: self.local_cookie,
-            },
-        }
+        SpiPair::of(self.role, self.local_cookie, self.remote_cookie)
     }
 
     /// The header of our next message.
