@@ -91,9 +91,11 @@ impl Measure {
     }
 }
 
-/// Programs that are not the system's own.
+/// Programs that are not the system's own, and how the hosts are set up.
 #[derive(Clone, Debug)]
 pub struct Programs {
+    /// Congestion control of the hosts' TCP, instead of the system's default.
+    pub congestion_control: Option<String>,
     /// For [`Kind::Isthmus`]: Child SAs for the same traffic, and packet threads in each direction.
     pub lanes: u8,
     /// For [`Kind::Other`]: a build of this benchmark.
@@ -126,6 +128,11 @@ impl Contender {
         let sites = TwoSites::new(TwoSitesOptions::default())?;
         let counters = LinkCounters::new(&sites)?;
         let (left, right) = (&sites.left, &sites.right);
+        if let Some(name) = &programs.congestion_control {
+            for host in left.hosts.iter().chain(&right.hosts) {
+                host.node.sysctl("ipv4/tcp_congestion_control", name)?;
+            }
+        }
         let daemons = match kind {
             Kind::Plain => {
                 sites.route_in_clear()?;

@@ -11,12 +11,13 @@ mod wireguard;
 
 use std::env;
 use std::ffi::OsString;
+use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use isthmus_runtime::logging;
 
@@ -25,6 +26,8 @@ use results::Results;
 
 /// First argument that turns this program into a tunnel daemon.
 const TUNNELD: &str = "tunneld";
+/// Where the system keeps the default congestion control of TCP.
+const CONGESTION_CONTROL: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
 
 #[derive(Parser)]
 #[command(about = "Measures plain routing, Isthmus, wireguard-go and strongSwan's userspace ESP")]
@@ -56,6 +59,10 @@ struct Arguments {
     /// Child SAs for the same traffic (RFC 9611), each on threads of its own; for Isthmus itself, not for the other build
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
     lanes: u8,
+    /// How TCP of the hosts limits what it sends, instead of this system's default: one of
+    /// net.ipv4.tcp_allowed_congestion_control
+    #[arg(long)]
+    congestion_control: Option<String>,
     /// The wireguard-go to measure
     #[arg(long, default_value = "wireguard-go")]
     wireguard_go: PathBuf,
@@ -86,6 +93,7 @@ fn measure(arguments: &Arguments) -> Result<ExitCode> {
         (arguments.rounds, arguments.seconds)
     };
     let programs = Programs {
+        congestion_control: arguments.congestion_control.clone(),
         lanes: arguments.lanes,
         other: arguments.other.clone(),
         wireguard_go: arguments.wireguard_go.clone(),
@@ -122,7 +130,8 @@ fn measure(arguments: &Arguments) -> Result<ExitCode> {
     writeln!(out, "\n{}", results.table())?;
     writeln!(
         out,
-        "{rounds} round(s) of {seconds} s, aes128gcm16-x25519, 1500-byte links"
+        "{rounds} round(s) of {seconds} s, aes128gcm16-x25519, 1500-byte links, TCP with {}",
+        congestion_control(arguments)?
     )?;
     if arguments.json {
         writeln!(out, "{}", results.summary())?;
@@ -135,6 +144,16 @@ fn measure(arguments: &Arguments) -> Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The one asked for; otherwise this system's.
+fn congestion_control(arguments: &Arguments) -> Result<String> {
+    if let Some(name) = &arguments.congestion_control {
+        return Ok(name.clone());
+    }
+    let name =
+        fs::read_to_string(CONGESTION_CONTROL).with_context(|| format!("reading {CONGESTION_CONTROL}"))?;
+    Ok(name.trim().to_owned())
 }
 
 /// Those asked for; otherwise all that can be measured.
