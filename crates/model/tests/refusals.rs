@@ -13,39 +13,8 @@ use isthmus_ops::OpErrorCode as Code;
 use isthmus_ops::*;
 use isthmus_types::*;
 
+use support::scene::*;
 use support::*;
-
-/// A VPC with 10.1.0.0/16 in zone 1, a subnet 10.1.0.0/24 and an available gateway in it.
-struct Scene {
-    world: World,
-    vpc: VpcId,
-    subnet: SubnetId,
-    gateway: VpnGatewayId,
-}
-
-fn scene() -> Scene {
-    scene_with(Settings::default())
-}
-
-fn scene_with(settings: Settings) -> Scene {
-    let mut world = World::new(settings);
-    let vpc = world.vpc_with_prefix("alpha", "10.1.0.0/16");
-    let subnet = world.subnet(vpc, "10.1.0.0/24");
-    let gateway = world.available_gateway(subnet);
-    Scene {
-        world,
-        vpc,
-        subnet,
-        gateway,
-    }
-}
-
-fn error_of(world: &mut World, operation: Operation) -> OpError {
-    let before = world.state.clone();
-    let error = world.run(operation).unwrap_err();
-    assert_eq!(world.state, before);
-    error
-}
 
 #[test]
 fn unknown_ids_in_paths_are_not_found() {
@@ -218,7 +187,7 @@ fn unknown_ids_in_bodies_are_references_not_found() {
         (Operation::CreateVpnConnection(with_ipsec), "ipsec_policy"),
     ];
     for (operation, field) in table {
-        let error = error_of(&mut world, operation);
+        let error = world.refused(operation);
         assert_eq!(
             (error.code, error.field.as_deref()),
             (Code::ReferenceNotFound, Some(field))
@@ -577,14 +546,14 @@ fn a_full_subnet_takes_no_more_instances_and_no_gateway() {
         world.instance(tiny, &format!("box-{number}"));
     }
     assert_eq!(world.subnet_view(tiny).available_addresses, 0);
-    let error = error_of(&mut world, create_instance(tiny, None));
+    let error = world.refused(create_instance(tiny, None));
     assert_eq!(
         (error.code, error.resource),
         (Code::AddressesExhausted, ResourceKind::Subnet)
     );
     // Eight are needed: a /29 has three, a /28 eleven.
     let other = world.subnet(vpc, "10.1.0.8/29");
-    let error = error_of(&mut world, create_gateway(other, None));
+    let error = world.refused(create_gateway(other, None));
     assert_eq!(
         (error.code, error.resource),
         (Code::AddressesExhausted, ResourceKind::Subnet)
@@ -610,7 +579,7 @@ fn an_empty_public_pool_is_told() {
     let gateway = world.gateway(subnet);
     assert_eq!(gateway.public_address, ip("203.0.113.2"));
     for operation in [create_gateway(subnet, None), create_instance(subnet, None)] {
-        let error = error_of(&mut world, operation);
+        let error = world.refused(operation);
         assert_eq!(
             (error.code, error.resource),
             (Code::AddressesExhausted, ResourceKind::PublicAddress)
@@ -683,7 +652,7 @@ fn quotas_hold() {
     let create =
         |local: &[&str], peer: &[&str]| Operation::CreateVpnConnection(new_connection(gateway, local, peer));
     let three = ["10.2.0.0/24", "10.2.1.0/24", "10.2.2.0/24"];
-    let error = error_of(&mut world, create(&["10.1.0.0/24"], &three));
+    let error = world.refused(create(&["10.1.0.0/24"], &three));
     assert_eq!(
         (error.code, error.field.as_deref()),
         (Code::QuotaExceeded, Some("peer_cidrs"))
@@ -691,10 +660,7 @@ fn quotas_hold() {
     let Outcome::VpnConnection(first) = world.run(create(&["10.1.0.0/24"], &three[..2])).unwrap() else {
         panic!()
     };
-    let error = error_of(
-        &mut world,
-        create(&["10.1.0.0/24"], &["10.3.0.0/24", "10.3.1.0/24"]),
-    );
+    let error = world.refused(create(&["10.1.0.0/24"], &["10.3.0.0/24", "10.3.1.0/24"]));
     assert_eq!(
         (error.code, error.field.as_deref()),
         (Code::QuotaExceeded, Some("peer_cidrs"))

@@ -10,44 +10,12 @@ mod support;
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use isthmus_model::Settings;
 use isthmus_ops::OpErrorCode as Code;
 use isthmus_ops::*;
 use isthmus_types::*;
 
+use support::scene::*;
 use support::*;
-
-/// A VPC with 10.1.0.0/16 in zone 1, a subnet 10.1.0.0/24 and an available gateway in it.
-struct Scene {
-    world: World,
-    vpc: VpcId,
-    subnet: SubnetId,
-    gateway: VpnGatewayId,
-}
-
-fn scene() -> Scene {
-    scene_with(Settings::default())
-}
-
-fn scene_with(settings: Settings) -> Scene {
-    let mut world = World::new(settings);
-    let vpc = world.vpc_with_prefix("alpha", "10.1.0.0/16");
-    let subnet = world.subnet(vpc, "10.1.0.0/24");
-    let gateway = world.available_gateway(subnet);
-    Scene {
-        world,
-        vpc,
-        subnet,
-        gateway,
-    }
-}
-
-fn error_of(world: &mut World, operation: Operation) -> OpError {
-    let before = world.state.clone();
-    let error = world.run(operation).unwrap_err();
-    assert_eq!(world.state, before);
-    error
-}
 
 #[test]
 fn gateways_need_an_address_for_each_member() {
@@ -105,7 +73,7 @@ fn shared_keys_are_checked_and_never_echoed() {
             Operation::CreateVpnConnection(new),
             Operation::UpdateVpnConnection(update),
         ] {
-            let error = error_of(&mut world, operation);
+            let error = world.refused(operation);
             assert_eq!(
                 (error.code, error.field.as_deref()),
                 (Code::InvalidField, Some("psk")),
@@ -240,7 +208,7 @@ fn connections_are_checked() {
     ];
     for (new, code, field) in table {
         let text = format!("{new:?}");
-        let error = error_of(&mut world, Operation::CreateVpnConnection(new));
+        let error = world.refused(Operation::CreateVpnConnection(new));
         assert_eq!(
             (error.code, error.field.as_deref()),
             (code, Some(field)),
@@ -267,7 +235,7 @@ fn identities_that_fit_no_payload_are_refused() {
         local.local_identity = Some(identity.clone());
         peer.peer_identity = Some(identity);
         for (new, field) in [(local, "local_identity"), (peer, "peer_identity")] {
-            let error = error_of(&mut world, Operation::CreateVpnConnection(new));
+            let error = world.refused(Operation::CreateVpnConnection(new));
             assert_eq!(
                 (error.code, error.field.as_deref()),
                 (Code::InvalidField, Some(field))
@@ -596,7 +564,7 @@ fn ikev1_takes_single_values_only() {
         pfs: Some(vec![PolicyGroup(14), PolicyGroup(19)]),
         key_lifetime: None,
     });
-    let error = error_of(&mut world, widen.clone());
+    let error = world.refused(widen.clone());
     assert_eq!(
         (error.code, error.field.as_deref()),
         (Code::InvalidField, Some("pfs"))
@@ -619,7 +587,7 @@ fn ikev1_takes_single_values_only() {
         dh: None,
         key_lifetime: None,
     });
-    let error = error_of(&mut world, downgrade);
+    let error = world.refused(downgrade);
     assert_eq!(
         (error.code, error.field.as_deref()),
         (Code::InvalidField, Some("version"))

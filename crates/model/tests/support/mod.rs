@@ -8,6 +8,7 @@
 )]
 
 pub mod invariants;
+pub mod scene;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
@@ -130,10 +131,15 @@ impl World {
 
     /// The code that the operation is refused with. The state stays as it is.
     pub fn refusal(&mut self, operation: Operation) -> OpErrorCode {
+        self.refused(operation).code
+    }
+
+    /// The error that the operation is refused with. The state stays as it is.
+    pub fn refused(&mut self, operation: Operation) -> OpError {
         let before = self.state.clone();
         let error = self.run(operation).expect_err("the operation must be refused");
         assert_eq!(self.state, before);
-        error.code
+        error
     }
 
     pub fn ask(&self, question: Query) -> Result<Outcome, OpError> {

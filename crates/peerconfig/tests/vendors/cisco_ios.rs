@@ -1,10 +1,12 @@
 //! The words of Cisco IOS and IOS XE.
 
 use isthmus_hostplan::IkeIdentity;
-use isthmus_peerconfig::{Vendor, configuration};
-use isthmus_types::{IkeVersion, Secret};
+use isthmus_peerconfig::Vendor;
+use isthmus_types::IkeVersion;
 
-use crate::{assert_has, assert_inexpressible, assert_lacks, certificate, peering, printed, proposing, v6};
+use crate::{
+    assert_has, assert_inexpressible, assert_lacks, certificate, printed, printed_with_key, proposing, v6,
+};
 
 const VENDOR: Vendor = Vendor::CiscoIos;
 
@@ -68,8 +70,7 @@ fn identities_are_those_that_it_can_show() {
 
 #[test]
 fn a_key_that_would_be_read_as_something_else_is_refused() {
-    let with =
-        |version, key: &str| configuration(VENDOR, &peering(version), Some(&Secret::new(key.to_owned())));
+    let with = |version, key| printed_with_key(VENDOR, version, key);
     assert_inexpressible(with(IkeVersion::V2, "a?b"), "psk", "'?'");
     assert_inexpressible(with(IkeVersion::V2, "a\nb"), "psk", "'\\n'");
     assert_inexpressible(with(IkeVersion::V1, "two words"), "psk", "' '");

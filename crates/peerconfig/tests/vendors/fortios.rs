@@ -1,10 +1,12 @@
 //! The words of FortiOS.
 
 use isthmus_hostplan::IkeIdentity;
-use isthmus_peerconfig::{Vendor, configuration};
-use isthmus_types::{IkeVersion, Secret};
+use isthmus_peerconfig::Vendor;
+use isthmus_types::IkeVersion;
 
-use crate::{assert_has, assert_inexpressible, assert_lacks, certificate, peering, printed, proposing, v6};
+use crate::{
+    assert_has, assert_inexpressible, assert_lacks, certificate, printed, printed_with_key, proposing, v6,
+};
 
 const VENDOR: Vendor = Vendor::FortiOs;
 
@@ -64,12 +66,7 @@ fn names_keys_and_identities_stand_between_quotes() {
         &["set localid-type asn1dn\n", "set localid \"CN=gw,C=CH\"\n"],
     );
     assert_inexpressible(with(IkeIdentity::KeyId(vec![0])), "peer_identity", "");
-    let key = Secret::new("a\nb".to_owned());
-    assert_inexpressible(
-        configuration(VENDOR, &peering(IkeVersion::V2), Some(&key)),
-        "psk",
-        "'\\n'",
-    );
+    assert_inexpressible(printed_with_key(VENDOR, IkeVersion::V2, "a\nb"), "psk", "'\\n'");
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! The words of Junos.
 
 use isthmus_hostplan::IkeIdentity;
-use isthmus_peerconfig::{Vendor, configuration};
-use isthmus_types::{IkeVersion, Secret};
+use isthmus_peerconfig::Vendor;
+use isthmus_types::IkeVersion;
 
-use crate::{assert_has, assert_inexpressible, assert_lacks, certificate, peering, printed, proposing, v6};
+use crate::{
+    assert_has, assert_inexpressible, assert_lacks, certificate, printed, printed_with_key, proposing, v6,
+};
 
 const VENDOR: Vendor = Vendor::Junos;
 
@@ -70,12 +72,7 @@ fn identities_keys_and_methods_are_those_of_its_lists() {
         ],
     );
     assert_lacks(&certified, &["pre-shared"]);
-    let key = Secret::new("a\tb".to_owned());
-    assert_inexpressible(
-        configuration(VENDOR, &peering(IkeVersion::V2), Some(&key)),
-        "psk",
-        "'\\t'",
-    );
+    assert_inexpressible(printed_with_key(VENDOR, IkeVersion::V2, "a\tb"), "psk", "'\\t'");
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! libreswan's words, release 4.10. Its daemon has read such files: see the interoperability suite.
 
 use isthmus_hostplan::IkeIdentity;
-use isthmus_peerconfig::{Vendor, configuration};
-use isthmus_types::{IkeVersion, Secret};
+use isthmus_peerconfig::Vendor;
+use isthmus_types::IkeVersion;
 
-use crate::{assert_has, assert_inexpressible, assert_lacks, certificate, peering, printed, proposing, v6};
+use crate::{
+    assert_has, assert_inexpressible, assert_lacks, certificate, printed, printed_with_key, proposing, v6,
+};
 
 const VENDOR: Vendor = Vendor::Libreswan;
 
@@ -81,10 +83,7 @@ fn identities_are_words_or_refused() {
 
 #[test]
 fn a_key_is_quoted_with_what_it_does_not_have() {
-    let with = |key: &str| {
-        let key = Secret::new(key.to_owned());
-        configuration(VENDOR, &peering(IkeVersion::V2), Some(&key)).unwrap()
-    };
+    let with = |key| printed_with_key(VENDOR, IkeVersion::V2, key).unwrap();
     assert_has(&with("a\\b"), &[": PSK \"a\\b\"\n"]);
     assert_has(&with("a\"b"), &[": PSK 'a\"b'\n"]);
     assert_has(&with("\"'"), &[": PSK 0x2227\n"]);

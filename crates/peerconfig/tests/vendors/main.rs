@@ -109,6 +109,11 @@ fn printed(
     configuration(vendor, &peering, None)
 }
 
+/// What is printed for a vendor with this key.
+fn printed_with_key(vendor: Vendor, version: IkeVersion, key: &str) -> Result<String, Inexpressible> {
+    configuration(vendor, &peering(version), Some(&Secret::new(key.to_owned())))
+}
+
 /// The same with proposals in our words alone: `aes256gcm16-prfsha384-ecp384`, `aes256-sha256-modp2048`.
 fn proposing(peering: &mut Peering, ike: &[&str], esp: &[&str]) {
     peering.plan.ike_proposals = ike.iter().map(|words| ike_proposal(words)).collect();

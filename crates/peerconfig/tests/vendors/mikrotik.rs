@@ -1,10 +1,12 @@
 //! The words of RouterOS 7.
 
 use isthmus_hostplan::IkeIdentity;
-use isthmus_peerconfig::{Vendor, configuration};
-use isthmus_types::{IkeVersion, Secret};
+use isthmus_peerconfig::Vendor;
+use isthmus_types::IkeVersion;
 
-use crate::{assert_has, assert_inexpressible, assert_lacks, certificate, peering, printed, proposing, v6};
+use crate::{
+    assert_has, assert_inexpressible, assert_lacks, certificate, printed, printed_with_key, proposing, v6,
+};
 
 const VENDOR: Vendor = Vendor::MikroTik;
 
@@ -41,8 +43,7 @@ fn a_profile_has_one_hash_and_a_proposal_one_group() {
 
 #[test]
 fn what_a_script_would_act_on_is_escaped() {
-    let key = Secret::new("a\"$b?\\\nc".to_owned());
-    let text = configuration(VENDOR, &peering(IkeVersion::V2), Some(&key)).unwrap();
+    let text = printed_with_key(VENDOR, IkeVersion::V2, "a\"$b?\\\nc").unwrap();
     assert_has(&text, &["secret=\"a\\\"\\$b\\?\\\\\\0Ac\" "]);
     let with = |identity| {
         printed(VENDOR, IkeVersion::V2, |peering| {

@@ -1,10 +1,12 @@
 //! The words of pfSense's pages.
 
 use isthmus_hostplan::IkeIdentity;
-use isthmus_peerconfig::{Vendor, configuration};
-use isthmus_types::{IkeVersion, Secret};
+use isthmus_peerconfig::Vendor;
+use isthmus_types::IkeVersion;
 
-use crate::{assert_has, assert_inexpressible, assert_lacks, certificate, peering, printed, proposing, v6};
+use crate::{
+    assert_has, assert_inexpressible, assert_lacks, certificate, printed, printed_with_key, proposing, v6,
+};
 
 const VENDOR: Vendor = Vendor::PfSense;
 
@@ -37,12 +39,7 @@ fn a_phase_2_has_one_group_and_phase_1_of_ikev1_no_cipher_with_its_own_check() {
 
 #[test]
 fn a_field_holds_one_line() {
-    let key = Secret::new("a\nb".to_owned());
-    assert_inexpressible(
-        configuration(VENDOR, &peering(IkeVersion::V2), Some(&key)),
-        "psk",
-        "'\\n'",
-    );
+    assert_inexpressible(printed_with_key(VENDOR, IkeVersion::V2, "a\nb"), "psk", "'\\n'");
     let with = |identity| {
         printed(VENDOR, IkeVersion::V2, |peering| {
             peering.plan.local_identity = identity

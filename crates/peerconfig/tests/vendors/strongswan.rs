@@ -1,11 +1,12 @@
 //! strongSwan's words. Those for identities and keys were tried with the real daemon: see the interoperability suite.
 
 use isthmus_hostplan::IkeIdentity;
-use isthmus_peerconfig::{Vendor, configuration};
-use isthmus_types::{IkeVersion, Secret};
+use isthmus_peerconfig::Vendor;
+use isthmus_types::IkeVersion;
 
 use crate::{
-    assert_has, assert_inexpressible, assert_lacks, certificate, everything, peering, printed, proposing, v6,
+    assert_has, assert_inexpressible, assert_lacks, certificate, everything, printed, printed_with_key,
+    proposing, v6,
 };
 
 const VENDOR: Vendor = Vendor::StrongSwan;
@@ -64,10 +65,7 @@ fn ciphers_with_their_own_check_are_left_out_of_phase_1_of_ikev1() {
 
 #[test]
 fn a_key_that_could_be_taken_for_bytes_or_for_lines_is_written_as_bytes() {
-    let with = |key: &str| {
-        let key = Secret::new(key.to_owned());
-        configuration(VENDOR, &peering(IkeVersion::V2), Some(&key)).unwrap()
-    };
+    let with = |key| printed_with_key(VENDOR, IkeVersion::V2, key).unwrap();
     assert_has(&with("a \"b\" \\"), &["secret = \"a \\\"b\\\" \\\\\"\n"]);
     assert_has(&with("0x61"), &["secret = 0x30783631\n"]);
     assert_has(&with("0sYQ=="), &["secret = 0x3073"]);
