@@ -9,6 +9,7 @@ mod http_api;
 mod id;
 mod network;
 mod options;
+mod policy;
 mod resource;
 mod vpn;
 
@@ -24,9 +25,9 @@ pub use options::{
     Certificate, CertificateChange, CertificateHolder, ConnectionOptions, ConnectionOptionsChange,
     GatewayOptions,
 };
+pub use policy::{IkePolicy, IpsecPolicy, NewIkePolicy, NewIpsecPolicy};
 pub use resource::{NameReference, Reference, Resource, Rest};
 pub use vpn::{
-    Change, ConnectionChange, DeadPeerDetection, EstablishMode, IkePolicy, IpsecPolicy, Local, NewConnection,
-    NewIkePolicy, NewIpsecPolicy, NewVpnGateway, Peer, PeerHost, PublicAddress, StatusReason, VpnConnection,
-    VpnGateway,
+    Change, ConnectionChange, DeadPeerDetection, EstablishMode, Local, NewConnection, NewVpnGateway, Peer,
+    PeerHost, PublicAddress, StatusReason, VpnConnection, VpnGateway,
 };
