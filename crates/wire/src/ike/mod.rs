@@ -20,6 +20,7 @@ mod message;
 mod notify;
 mod proposal;
 mod selector;
+pub(crate) mod substructure;
 
 pub use authentication::AuthPayload;
 pub use certificate::CertificatePayload;

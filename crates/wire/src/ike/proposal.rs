@@ -1,6 +1,7 @@
 //! Proposals and transforms of the security association payload (RFC 7296 section 3.3).
 
 use super::cursor::{Cursor, length_u16};
+use super::substructure::{MORE_PROPOSALS, MORE_TRANSFORMS, fix_length, substructure};
 use super::{
     DecodeError, Element, MAX_ATTRIBUTES, MAX_PROPOSALS, MAX_TRANSFORMS, ProtocolId, TransformId,
     TransformType,
@@ -8,8 +9,6 @@ use super::{
 
 /// Attribute type of a key length, with its "type/value" bit.
 const KEY_LENGTH: u16 = 0x800e;
-const MORE_PROPOSALS: u8 = 2;
-const MORE_TRANSFORMS: u8 = 3;
 
 /// One way to protect an SA.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,14 +89,7 @@ pub(super) fn decode_proposals(body: &[u8]) -> Result<Vec<Proposal>, DecodeError
         if proposals.len() == MAX_PROPOSALS {
             return Err(DecodeError::TooMany(Element::Proposal));
         }
-        let more = cursor.u8()?;
-        cursor.u8()?;
-        let length = usize::from(cursor.u16()?);
-        let content = cursor.take(
-            length
-                .checked_sub(4)
-                .ok_or(DecodeError::Malformed(Element::Proposal))?,
-        )?;
+        let (more, content) = substructure(&mut cursor, Element::Proposal)?;
         proposals.push(decode_proposal(content)?);
         match more {
             0 => break,
@@ -121,14 +113,7 @@ fn decode_proposal(content: &[u8]) -> Result<Proposal, DecodeError> {
     let spi = cursor.take(spi_len)?.to_vec();
     let mut transforms = Vec::with_capacity(count);
     for index in 0..count {
-        let more = cursor.u8()?;
-        cursor.u8()?;
-        let length = usize::from(cursor.u16()?);
-        let content = cursor.take(
-            length
-                .checked_sub(4)
-                .ok_or(DecodeError::Malformed(Element::Transform))?,
-        )?;
+        let (more, content) = substructure(&mut cursor, Element::Transform)?;
         let expected = if index + 1 == count { 0 } else { MORE_TRANSFORMS };
         if more != expected {
             return Err(DecodeError::Malformed(Element::Transform));
@@ -210,12 +195,4 @@ fn encode_transform(transform: &Transform, more: u8, out: &mut Vec<u8>) {
         out.extend_from_slice(&attribute.value);
     }
     fix_length(out, start);
-}
-
-/// Writes the length of what was appended since `start` to the two bytes at `start + 2`.
-fn fix_length(out: &mut [u8], start: usize) {
-    let length = length_u16(out.len() - start);
-    if let Some(place) = out.get_mut(start + 2..start + 4) {
-        place.copy_from_slice(&length);
-    }
 }

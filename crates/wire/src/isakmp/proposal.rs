@@ -2,12 +2,11 @@
 
 use super::{DOI_IPSEC, MAX_ATTRIBUTES, MAX_PROPOSALS, MAX_TRANSFORMS, ProtocolId};
 use crate::ike::cursor::{Cursor, length_u16};
+use crate::ike::substructure::{MORE_PROPOSALS, MORE_TRANSFORMS, fix_length, substructure};
 use crate::ike::{DecodeError, Element};
 
 /// SIT_IDENTITY_ONLY.
 const SITUATION_IDENTITY: u32 = 1;
-const MORE_PROPOSALS: u8 = 2;
-const MORE_TRANSFORMS: u8 = 3;
 const BASIC: u16 = 0x8000;
 
 /// What may protect an SA.
@@ -193,14 +192,6 @@ impl SaPayload {
     }
 }
 
-fn substructure<'a>(cursor: &mut Cursor<'a>, element: Element) -> Result<(u8, &'a [u8]), DecodeError> {
-    let more = cursor.u8()?;
-    cursor.u8()?;
-    let length = usize::from(cursor.u16()?);
-    let content = cursor.take(length.checked_sub(4).ok_or(DecodeError::Malformed(element))?)?;
-    Ok((more, content))
-}
-
 fn decode_proposal(content: &[u8]) -> Result<Proposal, DecodeError> {
     let mut cursor = Cursor::new(content, Element::Proposal);
     let number = cursor.u8()?;
@@ -263,12 +254,4 @@ fn decode_attributes(mut cursor: Cursor<'_>) -> Result<Vec<Attribute>, DecodeErr
         });
     }
     Ok(attributes)
-}
-
-/// Writes the length of what was appended since `start` to the two bytes at `start + 2`.
-fn fix_length(out: &mut [u8], start: usize) {
-    let length = length_u16(out.len() - start);
-    if let Some(place) = out.get_mut(start + 2..start + 4) {
-        place.copy_from_slice(&length);
-    }
 }
