@@ -18,6 +18,7 @@ pub mod iperf;
 pub mod isthmus;
 pub mod libreswan;
 pub mod memory;
+mod mounts;
 pub mod node;
 pub mod patience;
 pub mod ping;

@@ -11,11 +11,10 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use isthmus_types::{Cidr, DhGroup, Encryption, IkeVersion, Integrity, Prf};
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
 use tempfile::TempDir;
 
 use self::nss::KeyKind;
+use crate::mounts;
 use crate::node::{Node, Running};
 use crate::patience::eventually;
 use crate::strongswan::{LOG_TAIL, SwanConnection};
@@ -226,18 +225,11 @@ fn isolated(program: PathBuf) -> Command {
 
 /// Lets the calling thread, and what it starts, see libreswan's programs where pluto looks for them.
 fn see_its_programs() -> Result<()> {
-    unshare(CloneFlags::CLONE_NEWNS).context("a mount namespace for pluto")?;
-    let nothing = None::<&str>;
-    mount(
-        nothing,
-        "/",
-        nothing,
-        MsFlags::MS_PRIVATE | MsFlags::MS_REC,
-        nothing,
+    mounts::make_own()?;
+    mounts::show(
+        &Path::new(LIBRESWAN_ROOT).join("usr/libexec"),
+        Path::new("/usr/libexec"),
     )
-    .context("making its mounts private")?;
-    let own = Path::new(LIBRESWAN_ROOT).join("usr/libexec");
-    mount(Some(&own), "/usr/libexec", nothing, MsFlags::MS_BIND, nothing).context("showing its programs")
 }
 
 fn definition(connection: &SwanConnection, proof: &str) -> Result<String> {

@@ -15,12 +15,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use isthmus_types::IkeVersion;
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{chdir, chroot};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::mounts;
 use crate::node::{Node, Running};
 use crate::patience::{eventually, holds, stretched};
 use crate::vici::Vici;
@@ -417,30 +416,11 @@ impl StrongSwan {
 
 /// Moves the calling thread into the file system `root`, with `run` as its `/run`. Nobody else sees a change.
 fn enter(root: &Path, run: &Path) -> Result<()> {
-    unshare(CloneFlags::CLONE_NEWNS).context("a mount namespace for charon")?;
-    let nothing = None::<&str>;
-    mount(
-        nothing,
-        "/",
-        nothing,
-        MsFlags::MS_PRIVATE | MsFlags::MS_REC,
-        nothing,
-    )
-    .context("making its mounts private")?;
-    let bind = |from: &Path, to: PathBuf| {
-        mount(
-            Some(from),
-            &to,
-            nothing,
-            MsFlags::MS_BIND | MsFlags::MS_REC,
-            nothing,
-        )
-        .with_context(|| format!("showing {} as {}", from.display(), to.display()))
-    };
-    bind(run, root.join("run"))?;
+    mounts::make_own()?;
+    mounts::show(run, &root.join("run"))?;
     if root != Path::new("/") {
         for shared in ["dev", "proc", "sys"] {
-            bind(&Path::new("/").join(shared), root.join(shared))?;
+            mounts::show(&Path::new("/").join(shared), &root.join(shared))?;
         }
         chroot(root).context("making it the root")?;
         chdir("/").context("entering it")?;

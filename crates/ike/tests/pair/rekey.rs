@@ -4,25 +4,8 @@ use isthmus_ike::{ConnectionConfig, EstablishMode};
 use isthmus_simnet::{Link, Pair, Side};
 use isthmus_types::DhGroup;
 
-use crate::rekeying::{What, check, rekey};
+use crate::rekeying::{CASES, What, check, rekey};
 use crate::{LONG, REST, child_spi, connect_with, lost, settled};
-
-const CASES: [&[(Side, What)]; 9] = [
-    &[(Side::Left, What::Child)],
-    &[(Side::Right, What::Child)],
-    &[(Side::Left, What::Ike)],
-    &[(Side::Right, What::Ike)],
-    &[(Side::Left, What::Child), (Side::Right, What::Child)],
-    &[(Side::Left, What::Ike), (Side::Right, What::Ike)],
-    &[(Side::Left, What::Ike), (Side::Right, What::Child)],
-    &[(Side::Left, What::Child), (Side::Left, What::Ike)],
-    &[
-        (Side::Left, What::Child),
-        (Side::Right, What::Child),
-        (Side::Left, What::Ike),
-        (Side::Right, What::Ike),
-    ],
-];
 
 #[test]
 fn every_rekey_loses_no_packet() {

@@ -14,6 +14,24 @@ pub(crate) enum What {
     Ike,
 }
 
+/// Who replaces what at once.
+pub(crate) const CASES: [&[(Side, What)]; 9] = [
+    &[(Side::Left, What::Child)],
+    &[(Side::Right, What::Child)],
+    &[(Side::Left, What::Ike)],
+    &[(Side::Right, What::Ike)],
+    &[(Side::Left, What::Child), (Side::Right, What::Child)],
+    &[(Side::Left, What::Ike), (Side::Right, What::Ike)],
+    &[(Side::Left, What::Ike), (Side::Right, What::Child)],
+    &[(Side::Left, What::Child), (Side::Left, What::Ike)],
+    &[
+        (Side::Left, What::Child),
+        (Side::Right, What::Child),
+        (Side::Left, What::Ike),
+        (Side::Right, What::Ike),
+    ],
+];
+
 pub(crate) fn rekey(pair: &mut Pair, side: Side, what: What) {
     let child = in_use(pair, side);
     pair.act(side, |endpoint, now| match what {

@@ -5,24 +5,8 @@ use isthmus_simnet::{Pair, Side};
 use isthmus_types::DhGroup;
 
 use super::{established, settled, settled_with};
-use crate::rekeying::{What, check, rekey};
+use crate::rekeying::{CASES, What, check, rekey};
 use crate::{LONG, REST, child_spi, lost};
-
-const CASES: [&[(Side, What)]; 8] = [
-    &[(Side::Left, What::Child)],
-    &[(Side::Right, What::Child)],
-    &[(Side::Left, What::Ike)],
-    &[(Side::Right, What::Ike)],
-    &[(Side::Left, What::Child), (Side::Right, What::Child)],
-    &[(Side::Left, What::Ike), (Side::Right, What::Ike)],
-    &[(Side::Left, What::Ike), (Side::Right, What::Child)],
-    &[
-        (Side::Left, What::Child),
-        (Side::Right, What::Child),
-        (Side::Left, What::Ike),
-        (Side::Right, What::Ike),
-    ],
-];
 
 #[test]
 fn every_rekey_loses_no_packet() {
