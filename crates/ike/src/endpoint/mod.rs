@@ -81,7 +81,7 @@ impl Endpoint {
 
     /// Handshakes that others began and have not proved themselves in yet.
     pub const fn half_open(&self) -> usize {
-        self.sas.half_open().all()
+        self.sas.half_open().all() + self.v1.half_open().all()
     }
 
     /// Handshakes that were answered with a cookie.

@@ -183,7 +183,6 @@ impl Machine {
     }
 
     /// How many SAs are half open.
-    #[cfg(test)]
     pub(crate) const fn half_open(&self) -> &HalfOpen<IpAddr> {
         &self.half_open
     }

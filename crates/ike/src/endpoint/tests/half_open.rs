@@ -80,6 +80,11 @@ fn handshakes_of_version_1_are_counted_by_address_whatever_becomes_of_them() {
             recounted,
             "the index is what is there"
         );
+        assert_eq!(
+            ends.right.half_open(),
+            recounted.all(),
+            "what is told of both versions"
+        );
         recounted.all()
     };
     let mut ends = Ends::new();
