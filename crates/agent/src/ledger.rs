@@ -189,6 +189,7 @@ mod tests {
             uplink: UplinkPlan::Private {
                 pool: "198.51.100.0/24".parse().unwrap(),
                 router: Ipv4Addr::new(198, 51, 100, router),
+                router_ipv6: None,
             },
             whole: true,
             changed: Vec::new(),

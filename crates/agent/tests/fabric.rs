@@ -99,6 +99,23 @@ fn drift_of_every_kind_is_repaired() {
         (&router, "ip link del uplink".to_owned()),
         (&router, "ip address flush dev uplink".to_owned()),
         (&router, "ip address add 203.0.113.9/32 dev uplink".to_owned()),
+        (
+            &router,
+            "ip -6 address del 2001:db8::65/128 dev uplink".to_owned(),
+        ),
+        (
+            &router,
+            "ip -6 address add 2001:db8::99/128 dev uplink nodad".to_owned(),
+        ),
+        (&router, "ip -6 route del default".to_owned()),
+        (
+            &router,
+            "sysctl -qw net.ipv6.conf.uplink.disable_ipv6=1".to_owned(),
+        ),
+        (&router, "sysctl -qw net.ipv6.conf.uplink.accept_ra=2".to_owned()),
+        (&router, "sysctl -qw net.ipv6.conf.all.forwarding=1".to_owned()),
+        (&router, "nft flush chain inet isthmus outside-ipv6".to_owned()),
+        (&router, "nft flush set inet isthmus public-ipv6".to_owned()),
         (&router, format!("ip neigh del {address} dev {port}")),
         (&router, "sysctl -qw net.ipv4.ip_forward=0".to_owned()),
         (&router, format!("sysctl -qw net.ipv4.conf.{port}.proxy_arp=0")),
@@ -122,6 +139,12 @@ fn drift_of_every_kind_is_repaired() {
         (&instance, "ip link del eth0".to_owned()),
         (&internet, format!("ip link del {peer}")),
         (&internet, format!("ip route flush dev {peer}")),
+        (&internet, format!("ip -6 route del 2001:db8::65 dev {peer}")),
+        (&internet, format!("ip -6 address del 2001:db8::1/128 dev {peer}")),
+        (
+            &internet,
+            format!("sysctl -qw net.ipv6.conf.{peer}.disable_ipv6=1"),
+        ),
     ];
     for (namespace, command) in &drifts {
         must(namespace, command);
@@ -198,6 +221,33 @@ fn what_is_planned_no_longer_is_removed() {
     assert_eq!(rules.lines().count(), 3, "the kernel's own: {rules}");
     assert!(!must(&lab.internet(), "ip -o link").contains(&name::uplink_peer_link(plan.vpc)));
     assert!(reaches(&lab.instance(&plan.ports[0]), plan.ports[1].address));
+}
+
+#[test]
+fn an_uplink_without_ipv6_addresses_speaks_no_ipv6() {
+    let lab = Lab::new();
+    let mut plan = lab::with_gateway(lab::vpc(1), 1, 2);
+    make_internet(&lab);
+    converge(&lab, &plan);
+    let router = lab.router(&plan);
+    let peer = name::uplink_peer_link(plan.vpc);
+    let addresses = |namespace: &str| must(namespace, "ip -6 -o address show scope global");
+    assert!(addresses(&router).contains("2001:db8::65/128"));
+    assert!(must(&router, "ip -6 route").contains("default via 2001:db8::1 dev uplink"));
+    assert!(must(&lab.internet(), "ip -6 route").contains(&format!("2001:db8::65 dev {peer}")));
+
+    plan.gateways[0].public_ipv6 = None;
+    converge(&lab, &plan);
+    for namespace in [router.clone(), lab.internet()] {
+        assert_eq!(must(&namespace, "ip -6 -o address"), "", "{namespace}");
+        assert_eq!(must(&namespace, "ip -6 route show default"), "", "{namespace}");
+    }
+    assert!(reaches(&lab.instance(&plan.ports[0]), lab::ROUTER));
+
+    plan.gateways[0].public_ipv6 = Some("2001:db8::77".parse().unwrap());
+    converge(&lab, &plan);
+    assert!(addresses(&router).contains("2001:db8::77/128"));
+    assert!(!addresses(&router).contains("2001:db8::65/128"));
 }
 
 #[test]

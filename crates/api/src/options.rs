@@ -42,12 +42,21 @@ pub(crate) fn show(view: &ConnectionOptionsView) -> Value {
     shown
 }
 
+/// What is shown of a gateway's options. An address that is out of use is left out.
+fn show_gateway(view: &GatewayOptionsView) -> Value {
+    json!({
+        "key_log": view.key_log,
+        "ipv6": view.ipv6,
+        "ipv6_address": view.ipv6_address.filter(|_| view.ipv6),
+    })
+}
+
 /// The answer that shows options; none for any other outcome.
 pub(crate) fn answer(outcome: &Outcome) -> Option<Response<Vec<u8>>> {
     let (shown, version) = if let Outcome::ConnectionOptions(view) = outcome {
         (show(view), view.version)
-    } else if let Outcome::GatewayOptions(GatewayOptionsView { key_log, version }) = outcome {
-        (json!({ "key_log": key_log }), *version)
+    } else if let Outcome::GatewayOptions(view) = outcome {
+        (show_gateway(view), view.version)
     } else {
         return None;
     };
@@ -115,17 +124,25 @@ pub(crate) fn connection_change(body: &[u8]) -> Result<ConnectionOptionsChange, 
     Ok(change)
 }
 
-/// Reads a change of a gateway's options: the new value of `key_log`.
-pub(crate) fn gateway_change(body: &[u8]) -> Result<Option<bool>, Fault> {
-    let mut key_log = None;
+/// A change of a gateway's options.
+#[derive(Default)]
+pub(crate) struct GatewayChange {
+    pub(crate) key_log: Option<bool>,
+    pub(crate) ipv6: Option<bool>,
+}
+
+/// Reads a change of a gateway's options.
+pub(crate) fn gateway_change(body: &[u8]) -> Result<GatewayChange, Fault> {
+    let mut change = GatewayChange::default();
     for (name, value) in &object(body)? {
         let of = Member { path: name, value };
         match name.as_str() {
-            "key_log" => key_log = Some(of.flag(false)?),
+            "ipv6" => change.ipv6 = Some(of.flag(false)?),
+            "key_log" => change.key_log = Some(of.flag(false)?),
             _ => return Err(of.unknown()),
         }
     }
-    Ok(key_log)
+    Ok(change)
 }
 
 const LIFETIME: &str = "a whole number";

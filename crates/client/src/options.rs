@@ -1,5 +1,7 @@
 //! Options of VPN connections and gateways that only this server has.
 
+use std::net::Ipv6Addr;
+
 use isthmus_ops::{EspEncapsulation, MlKem, PeerLocation, TunnelIdentity};
 use isthmus_types::{DontFragment, DscpPolicy, Secret, SelectorLayout};
 use serde::{Deserialize, Serialize, Serializer};
@@ -148,14 +150,23 @@ pub struct CertificateChange {
 pub struct GatewayOptions {
     /// Whether its host writes the keys of every SA to files, in clear.
     pub key_log: bool,
+    /// Whether it has an IPv6 address outside, beside its IPv4 one.
+    #[serde(default)]
+    pub ipv6: bool,
+    /// That address.
+    #[serde(default)]
+    pub ipv6_address: Option<Ipv6Addr>,
     /// Everything else.
     #[serde(flatten)]
     pub rest: Rest,
 }
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct GatewayOptionsChange {
-    key_log: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_log: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ipv6: Option<bool>,
 }
 
 fn revealed<S: Serializer>(secret: &Option<Secret>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -202,8 +213,28 @@ impl Client {
         id: &Id<VpnGateway>,
         key_log: bool,
     ) -> Result<GatewayOptions, ClientError> {
-        let change = GatewayOptionsChange { key_log };
-        self.change(&format!("/isthmus/v1/vpn_gateways/{id}/options"), &change)
+        let change = GatewayOptionsChange {
+            key_log: Some(key_log),
+            ..Default::default()
+        };
+        self.change_gateway_options(id, &change).await
+    }
+
+    /// Gives a gateway an IPv6 address outside, or takes it away.
+    pub async fn set_ipv6(&self, id: &Id<VpnGateway>, ipv6: bool) -> Result<GatewayOptions, ClientError> {
+        let change = GatewayOptionsChange {
+            ipv6: Some(ipv6),
+            ..Default::default()
+        };
+        self.change_gateway_options(id, &change).await
+    }
+
+    async fn change_gateway_options(
+        &self,
+        id: &Id<VpnGateway>,
+        change: &GatewayOptionsChange,
+    ) -> Result<GatewayOptions, ClientError> {
+        self.change(&format!("/isthmus/v1/vpn_gateways/{id}/options"), change)
             .await
     }
 }

@@ -1,6 +1,6 @@
 //! VPN gateways and connections.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use isthmus_types::{Cidr, Secret, secret};
 use serde::{Deserialize, Serialize, Serializer};
@@ -287,8 +287,8 @@ impl Default for ConnectionChange {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PeerHost {
-    /// By IPv4 address.
-    Address(Ipv4Addr),
+    /// By address.
+    Address(IpAddr),
     /// By domain name.
     Fqdn(String),
 }

@@ -106,7 +106,7 @@ impl Desk {
                 Some((gateway, plan))
             })?;
         Some(ObservedConnection {
-            public_address: gateway.public_address.into(),
+            public_address: gateway.address_towards(&plan.peer),
             plan: plan.clone(),
             report: self.report_of(connection).cloned(),
             heard_ms_ago: self.heard.map(|heard| now.since(heard)),

@@ -9,9 +9,9 @@ mod policy;
 mod vpn;
 mod workload;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use isthmus_hostplan::{
     GatewayPlan, GatewayTunnels, HostPlan, PortPlan, Power, SubnetPlan, TunnelPlan, UplinkPlan, VpcPlan,
 };
@@ -23,6 +23,9 @@ use crate::state::{Claim, Desired, Link, LinkKind, Namespace, Owner, Place, Rout
 /// The main routing table.
 pub(crate) const MAIN: u32 = 254;
 
+/// The metric that the kernel gives IPv6 routes which name none.
+const METRIC_IPV6: u32 = 1024;
+
 /// A metric that loses to every other route of the same destination.
 const LAST: u32 = 4096;
 
@@ -33,8 +36,9 @@ pub fn internet(realm: &Realm, uplink: &UplinkPlan) -> Desired {
     namespace.loopback();
     namespace
         .addresses
-        .insert(("lo".to_owned(), Ipv4Net::from(*router)));
+        .insert(("lo".to_owned(), Ipv4Net::from(*router).into()));
     namespace.sysctl("net/ipv4/ip_forward", "1");
+    namespace.sysctl("net/ipv6/conf/all/forwarding", "1");
     // A VPC reaches the internet from its own public addresses only.
     namespace.sysctl("net/ipv4/conf/all/rp_filter", "1");
     namespace.sysctl("net/ipv4/conf/all/send_redirects", "0");
@@ -60,7 +64,7 @@ pub fn vpc(realm: &Realm, uplink: &UplinkPlan, plan: &VpcPlan) -> Desired {
     for range in plan.ranges.iter().filter_map(|range| range.v4()) {
         let key = RouteKey {
             table: MAIN,
-            destination: range,
+            destination: range.into(),
             metric: LAST,
         };
         router.route(owner, key, RouteTarget::Unreachable, None);
@@ -100,6 +104,7 @@ pub fn tunnel(realm: &Realm, vpc: VpcId, gateway: &GatewayPlan) -> GatewayTunnel
         namespace: name::router_namespace(realm, vpc),
         tun: name::tun_link(gateway.gateway),
         public_address: gateway.public_address.into(),
+        other_address: gateway.public_ipv6.map(Into::into),
         key_log: None,
         mtu: gateway.mtu,
         connections: gateway.connections.clone(),
@@ -115,7 +120,9 @@ fn router_sysctls(router: &mut Namespace) {
         router.sysctl(format!("net/ipv4/conf/{scope}/accept_redirects"), "0");
         router.sysctl(format!("net/ipv4/conf/{scope}/accept_source_route"), "0");
         router.sysctl(format!("net/ipv4/conf/{scope}/log_martians"), "0");
+        router.sysctl(format!("net/ipv6/conf/{scope}/accept_ra"), "0");
         router.sysctl(format!("net/ipv6/conf/{scope}/disable_ipv6"), "1");
+        router.sysctl(format!("net/ipv6/conf/{scope}/forwarding"), "0");
     }
     // Segments that a tunnel joined or lost must not make an established flow invalid.
     router.sysctl("net/netfilter/nf_conntrack_tcp_be_liberal", "1");
@@ -144,7 +151,7 @@ fn connect_uplink(
     for address in public_addresses(plan) {
         router
             .addresses
-            .insert((name::UPLINK.to_owned(), Ipv4Net::from(address)));
+            .insert((name::UPLINK.to_owned(), Ipv4Net::from(address).into()));
         let target = RouteTarget::Link { link: peer.clone() };
         outside.route(owner, main_route(Ipv4Net::from(address)), target, None);
         // Its own packets from a public address leave by the uplink even if a remote range covers the peer.
@@ -159,13 +166,69 @@ fn connect_uplink(
     }
     let target = RouteTarget::Gateway {
         link: name::UPLINK.to_owned(),
-        address: *gateway,
+        address: (*gateway).into(),
     };
     router.route(owner, main_route(Ipv4Net::default()), target, None);
+    connect_ipv6(router, &mut outside, &peer, uplink, plan);
     desired.namespaces.insert(internet, outside);
 }
 
-/// Addresses that the router's uplink holds, in order.
+// IPv6 is for the tunnels' outer packets alone: the router forwards none, has no route to any but the internet's router,
+// and believes nobody who announces routes or addresses. A link without such addresses speaks no IPv6 at all.
+fn connect_ipv6(
+    router: &mut Namespace,
+    outside: &mut Namespace,
+    peer: &str,
+    uplink: &UplinkPlan,
+    plan: &VpcPlan,
+) {
+    let owner = Owner::Vpc(plan.vpc);
+    let UplinkPlan::Private { router_ipv6, .. } = uplink;
+    let addresses = public_ipv6(plan);
+    let gateway = router_ipv6.filter(|_| !addresses.is_empty());
+    for (namespace, link) in [(&mut *router, name::UPLINK), (&mut *outside, peer)] {
+        for (key, value) in [
+            // Nobody else can have these addresses, and a daemon cannot use one before it is checked.
+            ("accept_dad", "0"),
+            ("accept_ra", "0"),
+            ("accept_redirects", "0"),
+            ("autoconf", "0"),
+            ("disable_ipv6", if gateway.is_some() { "0" } else { "1" }),
+        ] {
+            let path = name::link_sysctl("ipv6", "conf", link, key);
+            namespace.link_sysctl(owner, link, path, value);
+        }
+    }
+    let Some(gateway) = gateway else { return };
+    // Unlike ARP, neighbour discovery answers only for addresses of the very link.
+    outside
+        .addresses
+        .insert((peer.to_owned(), Ipv6Net::from(gateway).into()));
+    for address in addresses {
+        let host = Ipv6Net::from(address);
+        router.addresses.insert((name::UPLINK.to_owned(), host.into()));
+        let target = RouteTarget::Link {
+            link: peer.to_owned(),
+        };
+        outside.route(owner, main_route(host), target, None);
+    }
+    let target = RouteTarget::Gateway {
+        link: name::UPLINK.to_owned(),
+        address: gateway.into(),
+    };
+    router.route(owner, main_route(Ipv6Net::default()), target, None);
+}
+
+/// IPv6 addresses that the router's uplink holds, in order.
+pub(crate) fn public_ipv6(plan: &VpcPlan) -> Vec<Ipv6Addr> {
+    let gateways = plan.gateways.iter();
+    let mut addresses: Vec<Ipv6Addr> = gateways.filter_map(|gateway| gateway.public_ipv6).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
+}
+
+/// IPv4 addresses that the router's uplink holds, in order.
 pub(crate) fn public_addresses(plan: &VpcPlan) -> Vec<Ipv4Addr> {
     let gateways = plan.gateways.iter().map(|gateway| gateway.public_address);
     let mut addresses: Vec<Ipv4Addr> = plan.source_nat.into_iter().chain(gateways).collect();
@@ -188,11 +251,15 @@ pub(crate) fn widest(ranges: impl IntoIterator<Item = Cidr>) -> Vec<Ipv4Net> {
     Ipv4Net::aggregate(&nets)
 }
 
-pub(crate) const fn main_route(destination: Ipv4Net) -> RouteKey {
+pub(crate) fn main_route(destination: impl Into<IpNet>) -> RouteKey {
+    let destination = destination.into();
     RouteKey {
         table: MAIN,
         destination,
-        metric: 0,
+        metric: match destination {
+            IpNet::V4(_) => 0,
+            IpNet::V6(_) => METRIC_IPV6,
+        },
     }
 }
 

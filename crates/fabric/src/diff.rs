@@ -5,6 +5,7 @@
 //! before any of its links comes up, and before any route leads to a range that the table guards.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use crate::name;
 use crate::operation::Operation;
@@ -363,7 +364,7 @@ impl Work<'_> {
             };
             let claimed = *mark == Mark::Ours || namespace.claim == Claim::Everything;
             if claimed
-                && !address.addr().is_loopback()
+                && !is_the_kernels(address.addr())
                 && !namespace.addresses.contains(&(link.clone(), *address))
             {
                 let operation = Operation::RemoveAddress {
@@ -518,6 +519,12 @@ impl Work<'_> {
             self.push(Phase::Ruleset, ruleset.owner, operation);
         }
     }
+}
+
+// The kernel gives links these by itself.
+fn is_the_kernels(address: IpAddr) -> bool {
+    let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    address.is_loopback() || link_local
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use crate::ruleset::{ObservedRuleset, Ruleset, Table};
 use crate::state::{Place, Route, RouteKey, Rule};
@@ -16,7 +16,7 @@ pub enum Operation {
         /// The link.
         place: Place,
         /// The address with its mask.
-        address: Ipv4Net,
+        address: IpNet,
     },
     /// Adds a policy rule.
     AddRule {
@@ -58,7 +58,7 @@ pub enum Operation {
         /// The link.
         place: Place,
         /// The address with its mask.
-        address: Ipv4Net,
+        address: IpNet,
     },
     /// Removes a link, and for a veth also its other end.
     RemoveLink {

@@ -1,9 +1,9 @@
 //! Kernel objects as they should be ([`Desired`]) and as they are ([`Observed`]).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use isthmus_types::{InstanceId, VpcId, VpnGatewayId};
 
 use crate::ruleset::{ObservedRuleset, Ruleset, Table};
@@ -92,7 +92,7 @@ pub struct RouteKey {
     /// Table.
     pub table: u32,
     /// Destination.
-    pub destination: Ipv4Net,
+    pub destination: IpNet,
     /// Metric: the lower wins.
     pub metric: u32,
 }
@@ -110,7 +110,7 @@ pub enum RouteTarget {
         /// The link.
         link: String,
         /// The neighbour.
-        address: Ipv4Addr,
+        address: IpAddr,
     },
     /// Nowhere; the sender is told that the host is unreachable.
     Unreachable,
@@ -135,7 +135,7 @@ pub struct Route {
     pub source: Option<Ipv4Addr>,
 }
 
-/// A policy rule that leads to a table.
+/// A policy rule for IPv4 that leads to a table.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rule {
     /// The lower comes first.
@@ -171,8 +171,8 @@ pub struct Namespace {
     /// Links by name.
     pub links: BTreeMap<String, Link>,
     /// Addresses with their mask, by link.
-    pub addresses: BTreeSet<(String, Ipv4Net)>,
-    /// Permanent neighbours by link and address.
+    pub addresses: BTreeSet<(String, IpNet)>,
+    /// Permanent IPv4 neighbours by link and address.
     pub neighbours: BTreeMap<(String, Ipv4Addr), [u8; 6]>,
     /// Routes.
     pub routes: BTreeMap<RouteKey, Owned<Route>>,
@@ -276,8 +276,8 @@ pub struct Observed {
 pub struct ObservedNamespace {
     /// All links by name.
     pub links: BTreeMap<String, ObservedLink>,
-    /// All IPv4 addresses by link and address with mask; whether each carries our mark.
-    pub addresses: BTreeMap<(String, Ipv4Net), Mark>,
+    /// All addresses by link and address with mask; whether each carries our mark.
+    pub addresses: BTreeMap<(String, IpNet), Mark>,
     /// Permanent neighbours that carry our mark.
     pub neighbours: BTreeMap<(String, Ipv4Addr), [u8; 6]>,
     /// Routes that carry our mark. A route of ours that [`Route`] cannot express is left out, and thus replaced.

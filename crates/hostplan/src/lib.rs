@@ -8,7 +8,7 @@ pub mod report;
 pub mod tunnel;
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use isthmus_types::{
     Cidr, Generation, HostName, InstanceId, NetworkAclId, NetworkInterfaceId, Realm, SecurityGroupId,
@@ -70,6 +70,10 @@ pub enum UplinkPlan {
         pool: Cidr,
         /// Address of the router that the namespace plays; every VPC router's default route points to it.
         router: Ipv4Addr,
+        /// Its IPv6 address, which it has on the link of every VPC that has an IPv6 address outside; none means that there
+        /// is no IPv6 outside.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        router_ipv6: Option<Ipv6Addr>,
     },
 }
 
@@ -247,6 +251,9 @@ pub struct GatewayPlan {
     pub name: String,
     /// Its public address, held by the router's uplink.
     pub public_address: Ipv4Addr,
+    /// Its IPv6 address outside, if it has one, held there too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_ipv6: Option<Ipv6Addr>,
     /// Largest packet that its TUN device takes, bytes (smallest over its connections' algorithms).
     pub mtu: u16,
     /// Whether the keys of every SA are written to files on this host, in clear.
@@ -257,6 +264,21 @@ pub struct GatewayPlan {
 }
 
 impl GatewayPlan {
+    /// The address that packets to `peer` come from: that of its IP version, the IPv4 one where that is not known.
+    pub fn address_towards(&self, peer: &PeerEndpoint) -> IpAddr {
+        match (peer, self.public_ipv6) {
+            (
+                PeerEndpoint::Address {
+                    address: IpAddr::V6(_),
+                },
+                Some(own),
+            ) => own.into(),
+            (PeerEndpoint::Address { .. } | PeerEndpoint::Anywhere | PeerEndpoint::Name { .. }, _) => {
+                self.public_address.into()
+            }
+        }
+    }
+
     /// Every remote range of every connection, also of those that are down: traffic to these never leaves in clear.
     pub fn remote_ranges(&self) -> impl Iterator<Item = Cidr> + '_ {
         self.connections

@@ -30,6 +30,10 @@ pub struct GatewayTunnels {
     pub tun: String,
     /// Address that UDP 500 and 4500 are bound to.
     pub public_address: IpAddr,
+    /// Its address of the other IP version, bound to in the same way, if it has one. Each peer is spoken to from the address
+    /// of its own version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_address: Option<IpAddr>,
     /// Largest inner packet, bytes.
     pub mtu: u16,
     /// Directory where the keys of every SA are written in clear, as Wireshark's tables `ikev2_decryption_table` and
@@ -38,6 +42,13 @@ pub struct GatewayTunnels {
     pub key_log: Option<PathBuf>,
     /// Its connections.
     pub connections: Vec<ConnectionPlan>,
+}
+
+impl GatewayTunnels {
+    /// Its addresses, the preferred one first.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        std::iter::once(self.public_address).chain(self.other_address)
+    }
 }
 
 /// One VPN connection, with every choice made.

@@ -30,7 +30,8 @@ const MAX_NOTES: usize = 256;
 const NONCE_LEN: usize = 32;
 
 pub(crate) struct Host {
-    pub(crate) local: IpAddr,
+    local: IpAddr,
+    other_local: Option<IpAddr>,
     /// The date at some moment, if the shell told it.
     pub(crate) date: Option<(Timestamp, Instant)>,
     pub(crate) rng: ChaCha20Rng,
@@ -127,6 +128,7 @@ impl Host {
     pub(crate) fn new(local: IpAddr, seed: [u8; 32]) -> Self {
         Self {
             local,
+            other_local: None,
             date: None,
             rng: ChaCha20Rng::from_seed(seed),
             transmits: VecDeque::new(),
@@ -141,6 +143,23 @@ impl Host {
             next_child: 0,
             tells_keys: false,
         }
+    }
+
+    /// The address that the endpoint was made with.
+    pub(crate) const fn local(&self) -> IpAddr {
+        self.local
+    }
+
+    /// An address of the other IP version than the first one; none takes it away.
+    pub(crate) const fn set_other_local(&mut self, address: Option<IpAddr>) {
+        self.other_local = address;
+    }
+
+    /// The address of ours that messages to `remote` come from, and that those from there were sent to.
+    pub(crate) fn local_for(&self, remote: IpAddr) -> IpAddr {
+        self.other_local
+            .filter(|other| other.is_ipv4() == remote.is_ipv4() && self.local.is_ipv4() != remote.is_ipv4())
+            .unwrap_or(self.local)
     }
 
     /// Keeps a note for the shell; the oldest goes if nobody asks for them.

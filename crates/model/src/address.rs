@@ -1,8 +1,8 @@
 //! Arithmetic on ranges and the choice of free addresses.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use isthmus_ops::{OpError, OpErrorCode, ResourceKind};
 use isthmus_types::Cidr;
 
@@ -133,6 +133,31 @@ pub(crate) fn lowest_free_public(
     lowest_gaps(first, last, taken, 1).and_then(|free| free.first().copied())
 }
 
+/// The lowest address of the IPv6 pool that is neither its first, which every router of the range answers for (RFC 4291
+/// section 2.6.1), nor `router`, nor in `held`, which is ascending.
+pub(crate) fn lowest_free_ipv6(
+    pool: Ipv6Net,
+    router: Ipv6Addr,
+    held: impl Iterator<Item = Ipv6Addr>,
+) -> Option<Ipv6Addr> {
+    let last = pool.broadcast().to_bits();
+    let mut next = pool.network().to_bits();
+    if pool.prefix_len() < 127 {
+        next += 1;
+    }
+    let mut held = held.map(Ipv6Addr::to_bits).peekable();
+    loop {
+        while held.next_if(|taken| *taken < next).is_some() {}
+        if next > last {
+            return None;
+        }
+        if held.peek() != Some(&next) && next != router.to_bits() {
+            return Some(Ipv6Addr::from_bits(next));
+        }
+        next = next.checked_add(1)?;
+    }
+}
+
 fn lowest_gaps(
     first: u32,
     last: u32,
@@ -225,6 +250,24 @@ mod tests {
         assert_eq!(held, expected);
         let single = lowest_free_public(net("203.0.113.7/32"), router, std::iter::empty());
         assert_eq!(single, Some(address("203.0.113.7")));
+    }
+
+    #[test]
+    fn ipv6_pool_leaves_out_its_first_address_and_the_router() {
+        let pool: Ipv6Net = "2001:db8::/125".parse().unwrap();
+        let router = "2001:db8::2".parse().unwrap();
+        let mut held: Vec<Ipv6Addr> = vec!["2001:db7::1".parse().unwrap(), "2001:db8::4".parse().unwrap()];
+        while let Some(next) = lowest_free_ipv6(pool, router, held.clone().into_iter()) {
+            held.push(next);
+            held.sort_unstable();
+        }
+        let mut expected: Vec<Ipv6Addr> = vec!["2001:db7::1".parse().unwrap()];
+        expected.extend([1, 3, 4, 5, 6, 7].map(|n| Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, n)));
+        assert_eq!(held, expected);
+        let top: Ipv6Net = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128".parse().unwrap();
+        let only = top.network();
+        assert_eq!(lowest_free_ipv6(top, router, std::iter::empty()), Some(only));
+        assert_eq!(lowest_free_ipv6(top, router, [only].into_iter()), None);
     }
 
     #[test]

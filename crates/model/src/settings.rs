@@ -1,9 +1,9 @@
 //! What the operator of an installation chooses.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use isthmus_types::{Cidr, HostName, Realm, RegionName, ZoneName};
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,10 @@ pub struct Settings {
     pub public_pool: Cidr,
     /// Address of the router of the private internet; never handed out.
     pub uplink_router: Ipv4Addr,
+    /// Range that IPv6 addresses of VPN gateways are taken from.
+    pub public_pool_ipv6: Cidr,
+    /// IPv6 address of the router of the private internet; never handed out.
+    pub uplink_router_ipv6: Ipv6Addr,
     /// The host that carries all packets.
     pub host: HostName,
     /// The mark of this installation on its host.
@@ -40,6 +44,11 @@ impl Default for Settings {
             zones: vec![zone("us-south-1"), zone("us-south-2"), zone("us-south-3")],
             public_pool: Cidr::truncating(IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(203, 0, 113, 0), 24))),
             uplink_router: Ipv4Addr::new(203, 0, 113, 1),
+            public_pool_ipv6: Cidr::truncating(IpNet::V6(Ipv6Net::new_assert(
+                Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 0),
+                64,
+            ))),
+            uplink_router_ipv6: Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 1),
             host: HostName::new("host-1").expect("literal host name"),
             realm: Realm::new("main").expect("literal realm"),
             auto_prefixes: BTreeMap::new(),
@@ -82,6 +91,9 @@ impl Settings {
         if self.public_pool.v4().is_none() {
             return Err(SettingsError::PoolNotIpv4(self.public_pool));
         }
+        if self.public_pool_ipv6.v6().is_none() {
+            return Err(SettingsError::PoolNotIpv6(self.public_pool_ipv6));
+        }
         let mut seen: Vec<Cidr> = Vec::with_capacity(self.zones.len());
         for zone in &self.zones {
             let prefix = self
@@ -118,6 +130,9 @@ pub enum SettingsError {
     /// The pool of public addresses must be IPv4.
     #[error("the public pool {0} is not an IPv4 range")]
     PoolNotIpv4(Cidr),
+    /// The pool of IPv6 addresses of gateways must be IPv6.
+    #[error("the IPv6 public pool {0} is not an IPv6 range")]
+    PoolNotIpv6(Cidr),
     /// A default prefix that no VPC may have.
     #[error("the default address prefix {0} is not one that a VPC may have")]
     PrefixNotUsable(Cidr),
@@ -260,6 +275,10 @@ mod tests {
         assert!(matches!(
             with(&|s| s.public_pool = range("2001:db8::/64")),
             Err(SettingsError::PoolNotIpv4(_))
+        ));
+        assert!(matches!(
+            with(&|s| s.public_pool_ipv6 = range("198.51.100.0/24")),
+            Err(SettingsError::PoolNotIpv6(_))
         ));
     }
 }

@@ -413,12 +413,18 @@ fn a_gateway_of_an_earlier_release_is_read_and_has_no_key_log() {
         Operation::UpdateGatewayOptions(UpdateGatewayOptions {
             gateway: lab.gateway,
             key_log: Some(key_log),
+            ipv6: None,
             if_match: None,
         })
     };
     let (on, off) = (switch(true), switch(false));
     for (operation, key_log, version) in [(on.clone(), true, 2), (on, true, 2), (off, false, 3)] {
-        let view = GatewayOptionsView { key_log, version };
+        let view = GatewayOptionsView {
+            key_log,
+            ipv6: false,
+            ipv6_address: None,
+            version,
+        };
         assert_eq!(lab.world.run(operation), Ok(Outcome::GatewayOptions(view)));
     }
 }

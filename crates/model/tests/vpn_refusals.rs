@@ -429,7 +429,7 @@ fn updates_of_connections_are_checked() {
         .unwrap();
     let view = world.connection_view(gateway, connection.id);
     assert_eq!(view.psk.reveal(), "another-key");
-    assert_eq!(view.peer_identity, Identity::Address(ip("198.51.100.9")));
+    assert_eq!(view.peer_identity, Identity::Address(ip("198.51.100.9").into()));
     assert_eq!(view.common.version, 2);
     invariants::check(&world.state);
 }

@@ -128,6 +128,7 @@ impl Isthmus {
                 namespace: site.gateway.namespace().to_owned(),
                 tun: TUN.to_owned(),
                 public_address: site.address_of(outside),
+                other_address: None,
                 key_log: None,
                 mtu,
                 connections,

@@ -6,7 +6,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use isthmus_fabric::{Operation, Place, Route, RouteKey, RouteTarget, Rule, name};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
-use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressProtocol, AddressScope};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressHeaderFlags, AddressMessage, AddressProtocol, AddressScope,
+};
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
@@ -240,21 +242,41 @@ fn protocol() -> RouteProtocol {
     RouteProtocol::from(name::PROTOCOL)
 }
 
-fn address_message(place: &Place, address: Ipv4Addr, prefix_len: u8) -> io::Result<AddressMessage> {
+fn family_of(address: IpAddr) -> AddressFamily {
+    match address {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
+}
+
+fn route_address(address: IpAddr) -> RouteAddress {
+    match address {
+        IpAddr::V4(address) => RouteAddress::Inet(address),
+        IpAddr::V6(address) => RouteAddress::Inet6(address),
+    }
+}
+
+fn address_message(place: &Place, address: IpAddr, prefix_len: u8) -> io::Result<AddressMessage> {
     let mut message = AddressMessage::default();
-    message.header.family = AddressFamily::Inet;
+    message.header.family = family_of(address);
     message.header.prefix_len = prefix_len;
     message.header.scope = AddressScope::Universe;
     message.header.index = index_of(&place.link)?;
     message.attributes = vec![
-        AddressAttribute::Local(IpAddr::V4(address)),
-        AddressAttribute::Address(IpAddr::V4(address)),
+        AddressAttribute::Local(address),
+        AddressAttribute::Address(address),
         AddressAttribute::Protocol(AddressProtocol::Other(name::PROTOCOL)),
     ];
-    if prefix_len < 31 {
+    if let IpAddr::V4(address) = address
+        && prefix_len < 31
+    {
         let host_bits = u32::MAX >> prefix_len;
         let broadcast = Ipv4Addr::from_bits(address.to_bits() | host_bits);
         message.attributes.push(AddressAttribute::Broadcast(broadcast));
+    }
+    if address.is_ipv6() {
+        // Usable at once: nobody else can have it.
+        message.header.flags = AddressHeaderFlags::Nodad;
     }
     Ok(message)
 }
@@ -302,7 +324,7 @@ fn neighbour_message(place: &Place, address: Ipv4Addr, mac: Option<[u8; 6]>) -> 
 
 fn route_message(key: &RouteKey, route: Option<&Route>) -> io::Result<RouteMessage> {
     let mut message = RouteMessage::default();
-    message.header.address_family = AddressFamily::Inet;
+    message.header.address_family = family_of(key.destination.addr());
     message.header.destination_prefix_length = key.destination.prefix_len();
     message.header.protocol = protocol();
     message.header.kind = RouteType::Unspec;
@@ -310,7 +332,7 @@ fn route_message(key: &RouteKey, route: Option<&Route>) -> io::Result<RouteMessa
     message.attributes.push(RouteAttribute::Table(key.table));
     message.attributes.push(RouteAttribute::Priority(key.metric));
     if key.destination.prefix_len() > 0 {
-        let destination = RouteAddress::Inet(key.destination.network());
+        let destination = route_address(key.destination.network());
         message.attributes.push(RouteAttribute::Destination(destination));
     }
     let Some(route) = route else { return Ok(message) };
@@ -322,7 +344,7 @@ fn route_message(key: &RouteKey, route: Option<&Route>) -> io::Result<RouteMessa
             message.attributes.push(RouteAttribute::Oif(index_of(link)?));
             message
                 .attributes
-                .push(RouteAttribute::Gateway(RouteAddress::Inet(*address)));
+                .push(RouteAttribute::Gateway(route_address(*address)));
         }
         RouteTarget::Link { link } => {
             message.header.scope = RouteScope::Link;

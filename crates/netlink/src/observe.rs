@@ -7,9 +7,9 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use isthmus_fabric::name::HOST_NAMESPACE;
 use isthmus_fabric::state::{Mark, Namespace};
 use isthmus_fabric::{
@@ -33,6 +33,9 @@ use crate::visit::Visitor;
 
 /// A suppressor that is off, as the kernel writes it.
 const NO_SUPPRESSOR: u32 = u32::MAX;
+
+/// What addresses and routes are read of.
+const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
 
 /// Why a namespace could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -215,30 +218,33 @@ fn link_of(message: LinkMessage) -> Option<(String, ObservedLink)> {
 fn observe_addresses(
     socket: &mut RouteSocket,
     names: &BTreeMap<u32, &str>,
-) -> io::Result<BTreeMap<(String, Ipv4Net), Mark>> {
-    let mut request = AddressMessage::default();
-    request.header.family = AddressFamily::Inet;
-    let answers = socket.dump(&RouteNetlinkMessage::GetAddress(request))?;
-    Ok(answers
-        .into_iter()
-        .filter_map(|answer| match answer {
+) -> io::Result<BTreeMap<(String, IpNet), Mark>> {
+    let mut found = BTreeMap::new();
+    for family in FAMILIES {
+        let mut request = AddressMessage::default();
+        request.header.family = family;
+        let answers = socket.dump(&RouteNetlinkMessage::GetAddress(request))?;
+        found.extend(answers.into_iter().filter_map(|answer| match answer {
             RouteNetlinkMessage::NewAddress(message) => address_of(message, names),
             _ => None,
-        })
-        .collect())
+        }));
+    }
+    Ok(found)
 }
 
-fn address_of(message: AddressMessage, names: &BTreeMap<u32, &str>) -> Option<((String, Ipv4Net), Mark)> {
+fn address_of(message: AddressMessage, names: &BTreeMap<u32, &str>) -> Option<((String, IpNet), Mark)> {
     let link = names.get(&message.header.index)?;
     let (mut local, mut mark) = (None, Mark::Absent);
     for attribute in message.attributes {
         match attribute {
-            AddressAttribute::Local(IpAddr::V4(address)) => local = Some(address),
+            AddressAttribute::Local(address) => local = Some(address),
+            // The only one that an IPv6 address without a peer has.
+            AddressAttribute::Address(address @ IpAddr::V6(_)) => local = local.or(Some(address)),
             AddressAttribute::Protocol(protocol) if u8::from(protocol) == name::PROTOCOL => mark = Mark::Ours,
             _ => {}
         }
     }
-    let address = Ipv4Net::new(local?, message.header.prefix_len).ok()?;
+    let address = IpNet::new(local?, message.header.prefix_len).ok()?;
     Some((((*link).to_owned(), address), mark))
 }
 
@@ -282,16 +288,17 @@ fn observe_routes(
     socket: &mut RouteSocket,
     names: &BTreeMap<u32, &str>,
 ) -> io::Result<BTreeMap<RouteKey, Route>> {
-    let mut request = RouteMessage::default();
-    request.header.address_family = AddressFamily::Inet;
-    let answers = socket.dump(&RouteNetlinkMessage::GetRoute(request))?;
-    Ok(answers
-        .into_iter()
-        .filter_map(|answer| match answer {
+    let mut found = BTreeMap::new();
+    for family in FAMILIES {
+        let mut request = RouteMessage::default();
+        request.header.address_family = family;
+        let answers = socket.dump(&RouteNetlinkMessage::GetRoute(request))?;
+        found.extend(answers.into_iter().filter_map(|answer| match answer {
             RouteNetlinkMessage::NewRoute(message) => route_of(message, names),
             _ => None,
-        })
-        .collect())
+        }));
+    }
+    Ok(found)
 }
 
 fn route_of(message: RouteMessage, names: &BTreeMap<u32, &str>) -> Option<(RouteKey, Route)> {
@@ -300,15 +307,21 @@ fn route_of(message: RouteMessage, names: &BTreeMap<u32, &str>) -> Option<(Route
         return None;
     }
     let mut table = u32::from(header.table);
-    let (mut destination, mut metric) = (Ipv4Addr::UNSPECIFIED, 0);
+    let mut destination = match header.address_family {
+        AddressFamily::Inet6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        _ => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    };
+    let mut metric = 0;
     let (mut link, mut gateway, mut source) = (None, None, None);
     for attribute in message.attributes {
         match attribute {
             RouteAttribute::Table(value) => table = value,
-            RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = address,
+            RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = address.into(),
+            RouteAttribute::Destination(RouteAddress::Inet6(address)) => destination = address.into(),
             RouteAttribute::Priority(value) => metric = value,
             RouteAttribute::Oif(index) => link = Some((*names.get(&index)?).to_owned()),
-            RouteAttribute::Gateway(RouteAddress::Inet(address)) => gateway = Some(address),
+            RouteAttribute::Gateway(RouteAddress::Inet(address)) => gateway = Some(IpAddr::V4(address)),
+            RouteAttribute::Gateway(RouteAddress::Inet6(address)) => gateway = Some(IpAddr::V6(address)),
             RouteAttribute::PrefSource(RouteAddress::Inet(address)) => source = Some(address),
             RouteAttribute::MultiPath(_) | RouteAttribute::Via(_) => return None,
             _ => {}
@@ -324,7 +337,7 @@ fn route_of(message: RouteMessage, names: &BTreeMap<u32, &str>) -> Option<(Route
     };
     let key = RouteKey {
         table,
-        destination: Ipv4Net::new(destination, header.destination_prefix_length).ok()?,
+        destination: IpNet::new(destination, header.destination_prefix_length).ok()?,
         metric,
     };
     Some((key, Route { target, source }))

@@ -21,9 +21,9 @@ use nix::sys::socket::{MsgFlags, recv};
 
 use crate::namespace::{self, Namespace, NamespaceError, NamespaceId};
 
-/// Groups of the routing subsystem (`RTNLGRP_*` in `linux/rtnetlink.h`): links, IPv4 addresses, IPv4 routes, IPv4
-/// rules, IPv4 settings of devices.
-const ROUTE_GROUPS: [u32; 5] = [1, 5, 7, 8, 24];
+/// Groups of the routing subsystem (`RTNLGRP_*` in `linux/rtnetlink.h`): links; IPv4 addresses, routes, rules, settings of
+/// devices; IPv6 addresses, routes, settings of devices.
+const ROUTE_GROUPS: [u32; 8] = [1, 5, 7, 8, 24, 9, 11, 25];
 
 /// Group of nftables (`NFNLGRP_NFTABLES` in `linux/netfilter/nfnetlink.h`).
 const NFTABLES_GROUP: u32 = 7;

@@ -415,8 +415,8 @@ pub enum PeerAddress {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", content = "value", rename_all = "snake_case")]
 pub enum Identity {
-    /// An IPv4 address.
-    Address(Ipv4Addr),
+    /// An address.
+    Address(IpAddr),
     /// A domain name.
     Fqdn(String),
     /// A host name (sent as a domain name).

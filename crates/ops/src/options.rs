@@ -1,6 +1,6 @@
 //! Choices of a VPN connection and of a VPN gateway that no provider's API has words for.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use isthmus_types::{
     DontFragment, DscpPolicy, Secret, SelectorLayout, Timestamp, TunnelOptions, VpnConnectionId, VpnGatewayId,
@@ -184,6 +184,8 @@ pub struct UpdateGatewayOptions {
     pub gateway: VpnGatewayId,
     /// Whether the keys of every SA are written to files on its host, in clear.
     pub key_log: Option<bool>,
+    /// Whether it has an IPv6 address outside, beside its IPv4 one.
+    pub ipv6: Option<bool>,
     /// Versions of the gateway that the caller accepts.
     pub if_match: IfMatch,
 }
@@ -193,6 +195,10 @@ pub struct UpdateGatewayOptions {
 pub struct GatewayOptionsView {
     /// Whether the keys of every SA are written to files on its host, in clear.
     pub key_log: bool,
+    /// Whether it has an IPv6 address outside.
+    pub ipv6: bool,
+    /// The IPv6 address that it has, or had and will have again.
+    pub ipv6_address: Option<Ipv6Addr>,
     /// Version of the gateway.
     pub version: u64,
 }

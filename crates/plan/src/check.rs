@@ -1,7 +1,7 @@
 //! What must hold of every plan before it is published.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use isthmus_hostplan::{
     Attachment, ConnectionPlan, DpdAction, GatewayPlan, GroupRule, IkeIdentity, PeerEndpoint, PortPlan,
@@ -23,7 +23,7 @@ const MTU: std::ops::RangeInclusive<u16> = 1280..=1446;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Violation {
     /// Two things hold this address.
-    AddressTwice(Ipv4Addr),
+    AddressTwice(IpAddr),
     /// A connection without a key, without ranges on a side, or whose lifetimes or dead-peer times make no sense.
     Connection(VpnConnectionId, &'static str),
     /// An id that must be unique stands twice.
@@ -258,8 +258,9 @@ fn check_addresses(plan: &VpcPlan, found: &mut Vec<Violation>) {
         .iter()
         .map(|gateway| gateway.public_address)
         .chain(plan.source_nat);
+    let ipv6 = plan.gateways.iter().filter_map(|gateway| gateway.public_ipv6);
     let mut seen = BTreeSet::new();
-    for address in private.chain(public) {
+    for address in private.chain(public).map(IpAddr::V4).chain(ipv6.map(IpAddr::V6)) {
         if !seen.insert(address) {
             found.push(Violation::AddressTwice(address));
         }

@@ -83,11 +83,12 @@ pub(crate) fn gateways(snapshot: &Snapshot, vpc: VpcId) -> Vec<GatewayPlan> {
                 gateway: gateway.id,
                 name: gateway.meta.name.as_str().to_owned(),
                 public_address: gateway.public_address,
+                public_ipv6: gateway.ipv6_outside(),
                 key_log: gateway.key_log,
                 mtu: size::largest_inner_packet(
                     connections
                         .iter()
-                        .flat_map(|connection| &connection.esp_proposals),
+                        .map(|connection| (&connection.peer, connection.esp_proposals.as_slice())),
                 ),
                 connections,
             }
@@ -134,7 +135,7 @@ fn plan_connection(
         local_identity: match (&options.local_id, &connection.local_identity) {
             (Some(identity), _) => own_identity(identity),
             (None, Some(identity)) => wire_identity(identity),
-            (None, None) => IkeIdentity::Address(gateway.public_address.into()),
+            (None, None) => IkeIdentity::Address(gateway.address_towards(peer)),
         },
         peer_identity: match (&options.peer_id, &connection.peer_identity, peer) {
             (Some(identity), ..) => own_identity(identity),
@@ -185,7 +186,7 @@ fn own_identity(identity: &TunnelIdentity) -> IkeIdentity {
 
 fn wire_identity(identity: &Identity) -> IkeIdentity {
     match identity {
-        Identity::Address(address) => IkeIdentity::Address((*address).into()),
+        Identity::Address(address) => IkeIdentity::Address(*address),
         Identity::Fqdn(name) | Identity::Hostname(name) => IkeIdentity::Fqdn(name.clone()),
         Identity::KeyId(bytes) => IkeIdentity::KeyId(bytes.clone()),
     }

@@ -49,6 +49,7 @@ pub fn uplink(settings: &Settings) -> UplinkPlan {
     UplinkPlan::Private {
         pool: settings.public_pool,
         router: settings.uplink_router,
+        router_ipv6: Some(settings.uplink_router_ipv6),
     }
 }
 

@@ -1,40 +1,64 @@
 //! How large a packet may be so that it still fits a 1500-byte link when sealed.
 
+use std::net::IpAddr;
+
+use isthmus_hostplan::PeerEndpoint;
 use isthmus_types::{Encryption, EspProposal, Integrity};
 
 /// Largest packet of the links between gateways, bytes.
 const LINK: usize = 1500;
-/// Outer IPv4 header, UDP header, and SPI with sequence number (RFC 3948, RFC 4303 section 2).
-const OUTER: usize = 20 + 8 + 8;
+/// Outer IP header.
+const IPV4: usize = 20;
+const IPV6: usize = 40;
+/// UDP header, and SPI with sequence number (RFC 3948, RFC 4303 section 2).
+const WRAPPING: usize = 8 + 8;
 /// Pad length and next header at the end of the ciphertext (RFC 4303 section 2).
 const TRAILER: usize = 2;
 
-/// Largest packet that fits one of the proposals, bytes. Without any, that of an AEAD.
+/// Largest packet that fits one of the proposals of a connection on the way to its peer, bytes. Without any, that of an AEAD.
 ///
 /// Where another proposal is agreed on, the tunnel daemon holds packets to the limit of the SA: it tells their senders, or
 /// cuts them. So no connection is held to the limit of a suite that only another one uses.
-pub(crate) fn largest_inner_packet<'a>(proposals: impl Iterator<Item = &'a EspProposal>) -> u16 {
-    proposals
-        .flat_map(|proposal| {
-            proposal.encryption.iter().flat_map(|cipher| {
+pub(crate) fn largest_inner_packet<'a>(
+    connections: impl Iterator<Item = (&'a PeerEndpoint, &'a [EspProposal])>,
+) -> u16 {
+    connections
+        .flat_map(|(peer, proposals)| {
+            proposals
+                .iter()
+                .map(move |proposal| (outer_header(peer), proposal))
+        })
+        .flat_map(|(header, proposal)| {
+            proposal.encryption.iter().flat_map(move |cipher| {
                 let hashes: Vec<_> = if proposal.integrity.is_empty() {
                     vec![None]
                 } else {
                     proposal.integrity.iter().copied().map(Some).collect()
                 };
-                hashes.into_iter().map(|hash| inner_packet(*cipher, hash))
+                hashes
+                    .into_iter()
+                    .map(move |hash| inner_packet(header, *cipher, hash))
             })
         })
         .max()
-        .unwrap_or_else(|| inner_packet(Encryption::Aes256Gcm16, None))
+        .unwrap_or_else(|| inner_packet(IPV4, Encryption::Aes256Gcm16, None))
 }
 
-const fn inner_packet(cipher: Encryption, hash: Option<Integrity>) -> u16 {
+const fn outer_header(peer: &PeerEndpoint) -> usize {
+    match peer {
+        PeerEndpoint::Address {
+            address: IpAddr::V6(_),
+        } => IPV6,
+        PeerEndpoint::Address { .. } | PeerEndpoint::Anywhere | PeerEndpoint::Name { .. } => IPV4,
+    }
+}
+
+const fn inner_packet(header: usize, cipher: Encryption, hash: Option<Integrity>) -> u16 {
     let check = match hash {
         None => cipher.aead_icv_len(),
         Some(hash) => hash.icv_len(),
     };
-    let room = LINK - OUTER - cipher.iv_len() - check;
+    let room = LINK - header - WRAPPING - cipher.iv_len() - check;
     (room - room % cipher.esp_alignment() - TRAILER) as u16
 }
 
@@ -55,7 +79,7 @@ mod tests {
             (Encryption::Aes256Cbc, Some(Integrity::HmacSha2_512_256), 1406),
             (Encryption::TripleDes, Some(Integrity::HmacSha1_96), 1438),
         ] {
-            assert_eq!(inner_packet(cipher, hash), expected, "{cipher} {hash:?}");
+            assert_eq!(inner_packet(IPV4, cipher, hash), expected, "{cipher} {hash:?}");
         }
     }
 }

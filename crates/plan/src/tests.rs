@@ -198,6 +198,8 @@ fn add_vpc(records: &mut Vec<Record>, shape: &Shape, n: u128) {
             subnet: id(base + 0x100 + subnet as u128),
             zone: zone(shape.subnets[subnet]),
             public_address: Ipv4Addr::new(203, 0, 113, 10 + index as u8),
+            public_ipv6: None,
+            ipv6: false,
             members: [member(0), member(1)],
             reserved_ips: Vec::new(),
             key_log: false,

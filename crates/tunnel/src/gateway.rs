@@ -65,8 +65,10 @@ impl Gateway {
             None => Plane::start(plan.gateway, plan.mtu, send)?,
         };
         let connections = plan.connections.clone();
+        let mut endpoint = Endpoint::new(plan.public_address, random::bytes(), now);
+        endpoint.set_other_address(plan.other_address);
         let mut gateway = Self {
-            endpoint: Endpoint::new(plan.public_address, random::bytes(), now),
+            endpoint,
             plane,
             device: DeviceState::Missing {
                 on: "first look".to_owned(),
@@ -103,6 +105,10 @@ impl Gateway {
         self.changed = true;
         if self.plan.namespace != plan.namespace || self.plan.tun != plan.tun {
             self.lose("new place", now);
+        }
+        if self.plan.other_address != plan.other_address {
+            self.endpoint.set_other_address(plan.other_address);
+            self.lose("new address", now);
         }
         if self.plan.key_log != plan.key_log {
             self.open_key_log(plan.key_log.as_deref());
@@ -200,11 +206,13 @@ impl Gateway {
 
     /// Gives the endpoint the addresses of a peer's name.
     pub(crate) fn resolved(&mut self, connection: VpnConnectionId, addresses: &[IpAddr], now: Instant) {
-        let family = self.plan.public_address.is_ipv4();
-        let address = addresses
-            .iter()
-            .copied()
-            .find(|address| address.is_ipv4() == family);
+        let of_family = |own: IpAddr| {
+            addresses
+                .iter()
+                .find(|address| address.is_ipv4() == own.is_ipv4())
+        };
+        let mut own = self.plan.addresses();
+        let address = own.find_map(of_family).copied();
         self.endpoint.peer_resolved(connection, address, now);
         self.expect_peers();
         self.drain();
@@ -356,7 +364,7 @@ impl Gateway {
         match Device::open(
             &self.plan.namespace,
             &self.plan.tun,
-            self.plan.public_address,
+            &self.plan.addresses().collect::<Vec<_>>(),
             self.epoch + 1,
         ) {
             Ok(device) => {
@@ -444,7 +452,10 @@ impl Gateway {
         match event {
             Event::ChildInstalled(child) => {
                 if let Some(log) = &mut self.key_log {
-                    log.write_child(self.plan.public_address, &child);
+                    let remote = child.remote.is_ipv4();
+                    let mut own = self.plan.addresses();
+                    let local = own.find(|own| own.is_ipv4() == remote);
+                    log.write_child(local.unwrap_or(self.plan.public_address), &child);
                 }
                 if let Some(connection) = self.connections.get_mut(&child.connection) {
                     self.changed |= connection.install(plane, &child);

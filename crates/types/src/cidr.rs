@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 /// An IP range whose host bits are zero.
@@ -47,6 +47,14 @@ impl Cidr {
         match self.0 {
             IpNet::V4(net) => Some(net),
             IpNet::V6(_) => None,
+        }
+    }
+
+    /// The IPv6 range, or nothing for IPv4.
+    pub const fn v6(self) -> Option<Ipv6Net> {
+        match self.0 {
+            IpNet::V4(_) => None,
+            IpNet::V6(net) => Some(net),
         }
     }
 

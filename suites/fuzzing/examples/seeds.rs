@@ -517,6 +517,7 @@ fn requests(seeds: &mut Seeds) -> io::Result<()> {
             namespace: "gateway".into(),
             tun: "tun0".into(),
             public_address: Side::Left.address(),
+            other_address: None,
             mtu: 1400,
             key_log: None,
             connections: vec![connection],

@@ -1,6 +1,6 @@
 //! Counts what passes the namespace that plays the internet.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use isthmus_netlab::Node;
@@ -20,7 +20,9 @@ pub struct OutsideCount {
     pub tunnel: u64,
     /// Bytes of that.
     pub tunnel_bytes: u64,
-    /// Any other IPv4 packet.
+    /// ESP without UDP between the two gateways.
+    pub native: u64,
+    /// Any other packet of their IP version, but for neighbour discovery.
     pub other: u64,
     /// Packets from or to a private address of a VPC: these must never be seen outside.
     pub private: u64,
@@ -31,19 +33,27 @@ impl Outside {
     ///
     /// # Errors
     /// When nftables refuses.
-    pub fn watch(node: Node, gateways: [Ipv4Addr; 2]) -> Result<Self> {
-        let [left, right] = gateways;
+    pub fn watch(node: Node, gateways: [impl Into<IpAddr>; 2]) -> Result<Self> {
+        let [left, right] = gateways.map(Into::into);
+        let (ip, version) = match left {
+            IpAddr::V4(_) => ("ip", "ipv4"),
+            IpAddr::V6(_) => ("ip6", "ipv6"),
+        };
+        let between = format!("{ip} saddr {{ {left}, {right} }} {ip} daddr {{ {left}, {right} }}");
         node.nft(&format!(
             "table inet {TABLE} {{
                 counter tunnel {{ }}
+                counter native {{ }}
                 counter other {{ }}
                 counter private {{ }}
                 chain arriving {{
                     type filter hook prerouting priority -400; policy accept;
-                    meta nfproto != ipv4 return
                     ip daddr 10.0.0.0/8 counter name private
                     ip saddr 10.0.0.0/8 counter name private
-                    ip saddr {{ {left}, {right} }} ip daddr {{ {left}, {right} }} udp dport {{ 500, 4500 }} counter name tunnel return
+                    meta nfproto != {version} return
+                    {between} udp dport {{ 500, 4500 }} counter name tunnel return
+                    {between} meta l4proto esp counter name native return
+                    icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} return
                     counter name other
                 }}
             }}"
@@ -71,6 +81,7 @@ impl Outside {
         Ok(OutsideCount {
             tunnel: counted("tunnel", "packets")?,
             tunnel_bytes: counted("tunnel", "bytes")?,
+            native: counted("native", "packets")?,
             other: counted("other", "packets")?,
             private: counted("private", "packets")?,
         })

@@ -1,6 +1,6 @@
 //! Two VPCs joined by VPN, made through the API.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Context as _, Result, ensure};
 use isthmus_client::{
@@ -88,11 +88,20 @@ impl Pair {
     /// # Errors
     /// Those of the call.
     pub fn connect(&mut self, system: &System, index: usize) -> Result<()> {
+        let peer = self.sites[1 - index].public_address.into();
+        self.connect_to(system, index, peer)
+    }
+
+    /// Makes the connection of site `index` to the other, whose gateway is at `peer`.
+    ///
+    /// # Errors
+    /// Those of the call.
+    pub fn connect_to(&mut self, system: &System, index: usize, peer: IpAddr) -> Result<()> {
         let (here, there) = (&self.sites[index], &self.sites[1 - index]);
         let new = NewConnection {
             name: Some(format!("to-{}", 2 - index)),
             psk: Secret::new(self.psk.clone()),
-            peer: there.public_address.to_string(),
+            peer: peer.to_string(),
             local_cidrs: here.cidrs.clone(),
             peer_cidrs: there.cidrs.clone(),
             ike_policy: None,

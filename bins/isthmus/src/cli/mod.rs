@@ -6,6 +6,7 @@
 mod context;
 mod demo;
 mod doctor;
+mod gateway;
 mod instance;
 mod join;
 mod key;

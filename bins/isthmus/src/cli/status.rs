@@ -1,6 +1,7 @@
 //! `isthmus status`: health of everything, on one screen.
 
 use std::fmt::Write;
+use std::net::Ipv6Addr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -60,6 +61,8 @@ struct Tunnel {
     gateway: String,
     gateway_status: String,
     public_address: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    public_ipv6: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     connection: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -157,20 +160,18 @@ async fn network(client: &Client) -> Result<Network, isthmus_client::ClientError
     for gateway in client.vpn_gateways().await? {
         let connections = client.connections(&gateway.id).await?;
         // A gateway that was deleted meanwhile has no options.
-        if client
-            .gateway_options(&gateway.id)
-            .await
-            .is_ok_and(|options| options.key_log)
-        {
+        let options = client.gateway_options(&gateway.id).await.ok();
+        if options.as_ref().is_some_and(|options| options.key_log) {
             key_logs.push(gateway.name.clone());
         }
+        let ipv6 = options.and_then(|options| options.ipv6_address);
         if connections.is_empty() {
-            tunnels.push(Tunnel::new(&gateway, None));
+            tunnels.push(Tunnel::new(&gateway, ipv6, None));
         }
         tunnels.extend(
             connections
                 .iter()
-                .map(|connection| Tunnel::new(&gateway, Some(connection))),
+                .map(|connection| Tunnel::new(&gateway, ipv6, Some(connection))),
         );
     }
     tunnels.sort_by(|a, b| (&a.vpc, &a.gateway, &a.connection).cmp(&(&b.vpc, &b.gateway, &b.connection)));
@@ -204,7 +205,7 @@ impl Network {
 }
 
 impl Tunnel {
-    fn new(gateway: &VpnGateway, connection: Option<&VpnConnection>) -> Self {
+    fn new(gateway: &VpnGateway, ipv6: Option<Ipv6Addr>, connection: Option<&VpnConnection>) -> Self {
         let reason = match connection {
             Some(connection) if !connection.admin_state_up => "switched off".to_owned(),
             Some(connection) => connection.reasons(),
@@ -220,6 +221,7 @@ impl Tunnel {
             gateway: gateway.name.clone(),
             gateway_status: gateway.status().to_owned(),
             public_address: gateway.public_ip.address.to_string(),
+            public_ipv6: ipv6.map(|address| address.to_string()),
             connection: connection.map(|connection| connection.name.clone()),
             connection_status: connection.map(|connection| connection.status.clone()),
             peer: connection.map(|connection| connection.peer.host().to_owned()),
@@ -235,7 +237,10 @@ impl Tunnel {
             self.vpc.clone(),
             self.gateway.clone(),
             self.gateway_status.clone(),
-            self.public_address.clone(),
+            match &self.public_ipv6 {
+                Some(ipv6) => format!("{}, {ipv6}", self.public_address),
+                None => self.public_address.clone(),
+            },
             or_dash(&self.connection),
             or_dash(&self.connection_status),
             or_dash(&self.peer),

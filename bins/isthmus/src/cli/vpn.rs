@@ -13,6 +13,7 @@ use isthmus_types::Cidr;
 
 use super::context::{Context, print, remark};
 use super::doctor;
+use super::gateway::{self, GatewayRow, Ipv6Options};
 use super::key::{self, KeySource};
 use super::output::ConnectionRow;
 use super::peer_config;
@@ -80,10 +81,15 @@ pub enum GatewayCommand {
         /// The VPC that the subnet is in, if its name alone does not tell.
         #[arg(long)]
         vpc: Option<String>,
+        /// Give it an IPv6 address outside too, for peers at IPv6 addresses.
+        #[arg(long)]
+        ipv6: bool,
         /// Do not wait.
         #[arg(long)]
         no_wait: bool,
     },
+    /// Give a VPN gateway an IPv6 address outside, beside its IPv4 one, or take it away: off unless switched on.
+    Ipv6(Ipv6Options),
     /// Write the keys of every SA of a gateway to files on its host, in clear, for Wireshark: off unless switched on.
     KeyLog(KeyLogOptions),
     /// Give a VPN gateway another name.
@@ -107,21 +113,35 @@ pub enum GatewayCommand {
 async fn run_gateway(command: GatewayCommand, context: &Context) -> anyhow::Result<()> {
     let client = &context.client;
     match command {
-        GatewayCommand::List => context.show_all(&client.vpn_gateways().await?),
-        GatewayCommand::Show { gateway } => context.show(&context.gateway(&gateway).await?),
+        GatewayCommand::List => {
+            let mut rows = Vec::new();
+            for gateway in client.vpn_gateways().await? {
+                rows.push(GatewayRow::of(client, gateway).await);
+            }
+            context.show_all(&rows)
+        }
+        GatewayCommand::Show { gateway } => {
+            let gateway = context.gateway(&gateway).await?;
+            context.show(&GatewayRow::of(client, gateway).await)
+        }
         GatewayCommand::Create {
             name,
             subnet,
             vpc,
+            ipv6,
             no_wait,
         } => {
             let subnet = context.subnet(&subnet, vpc.as_deref()).await?.id;
             let mut gateway = client.create_vpn_gateway(&NewVpnGateway { name, subnet }).await?;
+            if ipv6 {
+                client.set_ipv6(&gateway.id, true).await?;
+            }
             if !no_wait {
                 gateway = wait::gateway_available(client, &gateway.id, PATIENCE).await?;
             }
-            context.show(&gateway)
+            context.show(&GatewayRow::of(client, gateway).await)
         }
+        GatewayCommand::Ipv6(options) => gateway::ipv6(options, context).await,
         GatewayCommand::KeyLog(options) => vpn_options::key_log(options, context).await,
         GatewayCommand::Update { gateway, name } => {
             let gateway = context.gateway(&gateway).await?;
@@ -185,7 +205,7 @@ pub struct NewOptions {
     /// Name or id of the gateway.
     #[arg(long)]
     gateway: String,
-    /// IPv4 address or domain name of the peer.
+    /// IPv4 or IPv6 address, or domain name, of the peer.
     #[arg(long, required_unless_present = "from_anywhere")]
     peer: Option<String>,
     /// Instead of an address: the identity of a peer that may be anywhere, in the forms of `options --peer-id`. It begins,

@@ -8,7 +8,7 @@
 )]
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -20,6 +20,7 @@ use isthmus_netlink::namespace;
 use isthmus_types::*;
 
 pub const ROUTER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+pub const ROUTER_IPV6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -41,6 +42,7 @@ impl Lab {
         UplinkPlan::Private {
             pool: "198.51.100.0/24".parse().unwrap(),
             router: ROUTER,
+            router_ipv6: Some(ROUTER_IPV6),
         }
     }
 
@@ -162,6 +164,16 @@ pub fn with_gateway(mut vpc: VpcPlan, number: u8, peer: u8) -> VpcPlan {
         gateway,
         name: "gateway".to_owned(),
         public_address: own,
+        public_ipv6: Some(Ipv6Addr::new(
+            0x2001,
+            0xdb8,
+            0,
+            0,
+            0,
+            0,
+            0,
+            100 + u16::from(number),
+        )),
         mtu: 1400,
         connections: vec![ConnectionPlan {
             connection: VpnConnectionId(bits(8, base)),

@@ -208,9 +208,11 @@ impl Ibm {
             if !change {
                 return Ok(self.backend.query(&caller, &Query::GatewayOptions(gateway)));
             }
+            let change = options::gateway_change(&exchange.body)?;
             Operation::UpdateGatewayOptions(UpdateGatewayOptions {
                 gateway,
-                key_log: options::gateway_change(&exchange.body)?,
+                key_log: change.key_log,
+                ipv6: change.ipv6,
                 if_match,
             })
         } else {

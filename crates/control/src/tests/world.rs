@@ -221,6 +221,7 @@ impl FakeHost {
                 UplinkPlan::Private {
                     pool: settings.public_pool,
                     router: settings.uplink_router,
+                    router_ipv6: Some(settings.uplink_router_ipv6),
                 },
             ),
         }

@@ -11,16 +11,23 @@ use isthmus_hostplan::{
 };
 use isthmus_types::{Cidr, SecurityGroupId};
 
-use super::{live_ports, public_addresses, widest};
+use super::{live_ports, public_addresses, public_ipv6, widest};
 use crate::name::{self, UPLINK, range_text};
 use crate::ruleset::{Chain, Ruleset, Set, Table, digest};
 use crate::state::{Namespace, Owned, Owner};
 
 const ADDRESS: &str = "ipv4_addr";
+const ADDRESS_IPV6: &str = "ipv6_addr";
 const LINK: &str = "ifname";
 
 /// Smaller than an IPv4 packet's MTU by its and TCP's header.
 const MSS_BELOW_MTU: u16 = 40;
+
+/// How routers tell that a packet of a tunnel cannot go on (RFC 4443 section 3).
+const ICMPV6_ERRORS: &str = "{ destination-unreachable, packet-too-big, time-exceeded, parameter-problem }";
+
+/// Neighbour discovery of two hosts on a link (RFC 4861 sections 4.3 and 4.4); routers do not forward it.
+const NEIGHBOUR_DISCOVERY: &str = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ip6 hoplimit 255";
 
 /// Destinations that are never out on the internet.
 const RESERVED: [&str; 9] = [
@@ -70,6 +77,9 @@ fn address_sets(ruleset: &mut Ruleset, uplink: &UplinkPlan, plan: &VpcPlan) {
     ruleset
         .sets
         .insert("public".to_owned(), Set::of(&[ADDRESS]).with(public));
+    let public = public_ipv6(plan).into_iter().map(|address| [address.to_string()]);
+    let set = Set::of(&[ADDRESS_IPV6]).with(public);
+    ruleset.sets.insert("public-ipv6".to_owned(), set);
 }
 
 fn port_sets(ruleset: &mut Ruleset, plan: &VpcPlan) {
@@ -219,6 +229,7 @@ fn groups(ruleset: &mut Ruleset, plan: &VpcPlan) {
 fn screen(ruleset: &mut Ruleset) {
     let screen = Chain::hooked("filter", "prerouting", -300, "accept")
         .rule("ipv4 only", "iifname @ports meta nfproto != ipv4 counter name \"drop-family\" drop")
+        .rule("ipv4 only", "iifname @tunnels meta nfproto != ipv4 counter name \"drop-family\" drop")
         .rule(
             "anti-spoof",
             "iifname @ports iifname . ip saddr != @own iifname != @unbound counter name \"drop-spoofed\" drop",
@@ -229,6 +240,7 @@ fn screen(ruleset: &mut Ruleset) {
         )
         .rule("uplink", format!("iifname \"{UPLINK}\" goto outside"));
     let outside = Chain::default()
+        .rule("ipv6", "meta nfproto ipv6 goto outside-ipv6")
         .rule("ike", "ip daddr @public udp dport { 500, 4500 } notrack accept")
         .rule("esp", "ip daddr @public meta l4proto esp notrack accept")
         .rule("in clear", "ip saddr @remote counter name \"drop-clear\" drop")
@@ -237,12 +249,26 @@ fn screen(ruleset: &mut Ruleset) {
             "public only",
             "ip daddr != @public counter name \"drop-uplink\" drop",
         );
+    let outside_ipv6 = Chain::default()
+        .rule(
+            "ike",
+            "ip6 daddr @public-ipv6 udp dport { 500, 4500 } notrack accept",
+        )
+        .rule("esp", "ip6 daddr @public-ipv6 meta l4proto esp notrack accept")
+        .rule(
+            "icmpv6",
+            format!("ip6 daddr @public-ipv6 icmpv6 type {ICMPV6_ERRORS} notrack accept"),
+        )
+        .rule("neighbours", format!("{NEIGHBOUR_DISCOVERY} notrack accept"))
+        .rule("rest", "counter name \"drop-uplink\" drop");
     ruleset.chains.insert("screen".to_owned(), screen);
+    ruleset.chains.insert("outside-ipv6".to_owned(), outside_ipv6);
     ruleset.chains.insert("outside".to_owned(), outside);
 }
 
 fn forward(ruleset: &mut Ruleset, plan: &VpcPlan) {
     let mut forward = Chain::hooked("filter", "forward", 0, "drop")
+        .rule("ipv4 only", "meta nfproto != ipv4 counter name \"drop-family\" drop")
         .rule(
             "guard",
             "ip daddr @remote ip daddr != @ranges oifname . ip daddr != @tunnel counter name \"drop-guard\" drop",
@@ -312,10 +338,20 @@ fn own_traffic(ruleset: &mut Ruleset) {
         .rule("esp", format!("iifname \"{UPLINK}\" meta l4proto esp accept"))
         .rule("known flow", "ct state established,related accept")
         .rule("icmp", "meta l4proto icmp accept")
+        .rule(
+            "icmpv6",
+            format!("iifname \"{UPLINK}\" icmpv6 type {ICMPV6_ERRORS} accept"),
+        )
+        .rule(
+            "neighbours",
+            format!("iifname \"{UPLINK}\" {NEIGHBOUR_DISCOVERY} accept"),
+        )
         .rule("rest", "counter name \"drop-input\" drop");
     let untracked = Chain::hooked("filter", "output", -300, "accept")
         .rule("ike", "ip saddr @public udp sport { 500, 4500 } notrack")
-        .rule("esp", "ip saddr @public meta l4proto esp notrack");
+        .rule("esp", "ip saddr @public meta l4proto esp notrack")
+        .rule("ike", "ip6 saddr @public-ipv6 udp sport { 500, 4500 } notrack")
+        .rule("esp", "ip6 saddr @public-ipv6 meta l4proto esp notrack");
     ruleset.chains.insert("input".to_owned(), input);
     ruleset.chains.insert("untracked".to_owned(), untracked);
 }
@@ -332,10 +368,23 @@ fn translation(ruleset: &mut Ruleset, plan: &VpcPlan) {
             )
             .rule("source nat", format!("{inside} snat ip to {address}"));
     }
-    let leaving = Chain::hooked("filter", "postrouting", 200, "accept").rule(
-        "guard",
-        format!("oifname \"{UPLINK}\" ip saddr != @public counter name \"drop-guard\" drop"),
-    );
+    let leaving = Chain::hooked("filter", "postrouting", 200, "accept")
+        .rule(
+            "ipv6",
+            format!("oifname \"{UPLINK}\" meta nfproto ipv6 goto leaving-ipv6"),
+        )
+        .rule(
+            "guard",
+            format!("oifname \"{UPLINK}\" ip saddr != @public counter name \"drop-guard\" drop"),
+        );
+    let leaving_ipv6 = Chain::default()
+        .rule("ike", "ip6 saddr @public-ipv6 udp sport { 500, 4500 } accept")
+        .rule("esp", "ip6 saddr @public-ipv6 meta l4proto esp accept")
+        .rule("neighbours", format!("{NEIGHBOUR_DISCOVERY} accept"))
+        // What the kernel says by itself on a link with IPv6: memberships of groups, and errors about what came.
+        .rule("quiet", "meta l4proto ipv6-icmp drop")
+        .rule("guard", "counter name \"drop-guard\" drop");
+    ruleset.chains.insert("leaving-ipv6".to_owned(), leaving_ipv6);
     ruleset.chains.insert("translate".to_owned(), translate);
     ruleset.chains.insert("leaving".to_owned(), leaving);
 }

@@ -26,7 +26,7 @@ pub(super) fn route(router: &mut Namespace, plan: &VpcPlan) {
     for range in widest(plan.gateways.iter().flat_map(GatewayPlan::remote_ranges)) {
         let key = RouteKey {
             table: name::GUARD_TABLE,
-            destination: range,
+            destination: range.into(),
             metric: 0,
         };
         // To the loopback rather than into nothing, so that the forward chain sees and counts what is caught here.
@@ -55,7 +55,7 @@ fn attach(router: &mut Namespace, plan: &VpcPlan, gateway: &GatewayPlan) {
             // Source of what the router itself sends into the tunnel, such as ICMP errors.
             router
                 .addresses
-                .insert((tun.clone(), Ipv4Net::from(subnet.router)));
+                .insert((tun.clone(), Ipv4Net::from(subnet.router).into()));
         }
         router
             .rules
@@ -67,7 +67,7 @@ fn attach(router: &mut Namespace, plan: &VpcPlan, gateway: &GatewayPlan) {
     for range in widest(gateway.remote_ranges()) {
         let key = RouteKey {
             table,
-            destination: range,
+            destination: range.into(),
             metric: 0,
         };
         router.route(owner, key, RouteTarget::Link { link: tun.clone() }, None);

@@ -51,7 +51,7 @@ fn router_end(router: &mut Namespace, owner: Owner, subnet: &SubnetPlan, port: &
     router.links.insert(link.clone(), end);
     router
         .addresses
-        .insert((link.clone(), Ipv4Net::from(subnet.router)));
+        .insert((link.clone(), Ipv4Net::from(subnet.router).into()));
     let proxy_arp = name::link_sysctl("ipv4", "conf", &link, "proxy_arp");
     router.link_sysctl(owner, &link, proxy_arp, "1");
     // The kernel otherwise waits up to 0.8 s before it answers for somebody else.
@@ -89,12 +89,12 @@ fn namespace(
     namespace.links.insert(place.link.clone(), end);
     namespace
         .addresses
-        .insert((place.link.clone(), in_subnet(subnet, port)));
+        .insert((place.link.clone(), in_subnet(subnet, port).into()));
     // A link that is down keeps no routes, and the workload's end is down in effect when the router's is.
     if index == 0 {
         let target = RouteTarget::Gateway {
             link: place.link,
-            address: subnet.router,
+            address: subnet.router.into(),
         };
         namespace.route(owner, main_route(Ipv4Net::default()), target, None);
     }
@@ -118,10 +118,10 @@ fn hand_over(
     namespace.links.insert(place.link.clone(), end);
     namespace
         .addresses
-        .insert((place.link.clone(), in_subnet(subnet, port)));
+        .insert((place.link.clone(), in_subnet(subnet, port).into()));
     let target = RouteTarget::Gateway {
         link: place.link,
-        address: subnet.router,
+        address: subnet.router.into(),
     };
     for range in plan
         .ranges
@@ -132,7 +132,7 @@ fn hand_over(
     {
         let key = RouteKey {
             table: MAIN,
-            destination: range,
+            destination: range.into(),
             metric: LAST,
         };
         namespace.route(owner, key, target.clone(), None);

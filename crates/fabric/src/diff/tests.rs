@@ -1,7 +1,7 @@
 //! Plans of all shapes against a simulated kernel that is as strict as the real one about what must exist first.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use isthmus_hostplan::*;
 use isthmus_types::*;
@@ -235,6 +235,7 @@ struct Shape {
     gateways: Vec<Vec<usize>>,
     served: [Option<usize>; 2],
     nat: bool,
+    ipv6: bool,
 }
 
 const REMOTE: [&str; 5] = [
@@ -261,8 +262,9 @@ fn shape() -> impl Strategy<Value = Shape> {
         prop::collection::vec(gateway, 0..3),
         [prop::option::of(0..3usize), prop::option::of(0..3usize)],
         any::<bool>(),
+        any::<bool>(),
     )
-        .prop_map(|(mut ports, gateways, served, nat)| {
+        .prop_map(|(mut ports, gateways, served, nat, ipv6)| {
             let mut seen = BTreeSet::new();
             ports.retain(|port| seen.insert(port.number));
             let served = served.map(|gateway| gateway.filter(|number| *number < gateways.len()));
@@ -271,6 +273,7 @@ fn shape() -> impl Strategy<Value = Shape> {
                 gateways,
                 served,
                 nat,
+                ipv6,
             }
         })
 }
@@ -315,6 +318,9 @@ fn plan(shape: &Shape) -> VpcPlan {
                 gateway: gateway_id(index),
                 name: "gateway".to_owned(),
                 public_address: Ipv4Addr::new(198, 51, 100, 20 + index as u8),
+                public_ipv6: shape
+                    .ipv6
+                    .then(|| Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 20 + index as u16)),
                 mtu: 1400,
                 connections: vec![connection(index, ranges)],
             })
@@ -386,6 +392,7 @@ fn desired(shape: &Shape) -> Desired {
     let uplink = UplinkPlan::Private {
         pool: "198.51.100.0/24".parse().unwrap(),
         router: Ipv4Addr::new(198, 51, 100, 1),
+        router_ipv6: Some(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
     };
     compile::vpc(&realm, &uplink, &plan(shape))
 }

@@ -8,7 +8,7 @@ use isthmus_ops::{
     Operation, PeerAddress, Query, UpdateVpnConnection,
 };
 use isthmus_types::{Cidr, ResourceBits, Secret};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::body::Fields;
 use crate::call::{Call, Plan};
@@ -154,7 +154,7 @@ fn flat_ends(fields: &Fields<'_>) -> Result<Ends, Fault> {
     fields.refuse(&["local", "peer"], OTHER_DATE)?;
     let address = fields.required("peer_address", fields.text("peer_address")?)?;
     Ok(Ends {
-        peer: PeerAddress::Address(peer_ipv4(address, "peer_address")?),
+        peer: PeerAddress::Address(peer_ip(address, "peer_address")?),
         local_cidrs: cidrs(fields, "local_cidrs", "vpn_connection_local_cidrs_required")?,
         peer_cidrs: cidrs(fields, "peer_cidrs", "vpn_connection_peer_cidrs_required")?,
         local_identity: None,
@@ -215,7 +215,7 @@ fn changed_peer(fields: &Fields<'_>, flat: bool) -> Result<Option<PeerAddress>, 
         }
         let address = fields.text("peer_address")?;
         return address
-            .map(|text| peer_ipv4(text, "peer_address").map(PeerAddress::Address))
+            .map(|text| peer_ip(text, "peer_address").map(PeerAddress::Address))
             .transpose();
     }
     fields.refuse(&["local_cidrs", "peer_cidrs", "peer_address"], OTHER_DATE)?;
@@ -240,7 +240,7 @@ fn peer_of(peer: &Fields<'_>) -> Result<Option<PeerAddress>, Fault> {
             "give peer.address or peer.fqdn, not both",
         )
         .at(Target::field("peer.fqdn"))),
-        (Some(text), None) => Ok(Some(PeerAddress::Address(peer_ipv4(text, "peer.address")?))),
+        (Some(text), None) => Ok(Some(PeerAddress::Address(peer_ip(text, "peer.address")?))),
         (None, Some(text)) if is_domain_name(text) => Ok(Some(PeerAddress::Fqdn(text.to_ascii_lowercase()))),
         (None, Some(text)) => Err(peer
             .bad_field("fqdn", "is not a fully qualified domain name")
@@ -249,7 +249,11 @@ fn peer_of(peer: &Fields<'_>) -> Result<Option<PeerAddress>, Fault> {
     }
 }
 
-fn peer_ipv4(text: &str, path: &str) -> Result<IpAddr, Fault> {
+fn peer_ip(text: &str, path: &str) -> Result<IpAddr, Fault> {
+    // Where it may be, and whether the gateway can reach it, is the model's to say.
+    if let Ok(address) = text.parse::<Ipv6Addr>() {
+        return Ok(address.into());
+    }
     let address: Ipv4Addr = scalar::ipv4(text, path)?;
     if address.is_unspecified() || address.is_loopback() || address.is_multicast() || address.is_broadcast() {
         return Err(Fault::bad(
@@ -391,7 +395,9 @@ fn identity(fields: &Fields<'_>) -> Result<Identity, Fault> {
             .at(Target::field(fields.path_of("value")).with_value(value))
     };
     match form {
-        Form::Address => Ok(Identity::Address(scalar::ipv4(value, &fields.path_of("value"))?)),
+        Form::Address => Ok(Identity::Address(
+            scalar::ipv4(value, &fields.path_of("value"))?.into(),
+        )),
         Form::Fqdn if is_domain_name(value) => Ok(Identity::Fqdn(value.to_owned())),
         Form::Fqdn => Err(invalid("is not a fully qualified domain name")),
         Form::Hostname => {

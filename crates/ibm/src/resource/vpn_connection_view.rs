@@ -1,5 +1,7 @@
 //! How VPN connections look.
 
+use std::net::IpAddr;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use isthmus_ops::{
@@ -123,6 +125,10 @@ fn texts(cidrs: &[Cidr]) -> Vec<String> {
 
 fn identity(identity: &Identity) -> Value {
     match identity {
+        // The contract has no IPv6 yet, and its types are open to more.
+        Identity::Address(address @ IpAddr::V6(_)) => {
+            json!({ "type": "ipv6_address", "value": address.to_string() })
+        }
         Identity::Address(address) => json!({ "type": "ipv4_address", "value": address.to_string() }),
         Identity::Fqdn(name) => json!({ "type": "fqdn", "value": name }),
         Identity::Hostname(name) => json!({ "type": "hostname", "value": name }),

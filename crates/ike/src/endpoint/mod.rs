@@ -74,6 +74,12 @@ impl Endpoint {
         }
     }
 
+    /// Gives the endpoint an address of the other IP version too, or takes it away. Each peer is spoken to from the address
+    /// of its own version.
+    pub const fn set_other_address(&mut self, address: Option<IpAddr>) {
+        self.host.set_other_local(address);
+    }
+
     /// Whether to tell the keys of every IKE SA that is made from now on by [`Event::IkeKeysAgreed`]. Off at first.
     pub const fn tell_keys(&mut self, wanted: bool) {
         self.host.tells_keys = wanted;
@@ -690,7 +696,7 @@ impl Endpoint {
 impl std::fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Endpoint")
-            .field("local", &self.host.local)
+            .field("local", &self.host.local())
             .field("connections", &self.connections.len())
             .field("ike_sas", &self.sas.len())
             .finish_non_exhaustive()

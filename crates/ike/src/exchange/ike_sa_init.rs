@@ -269,7 +269,7 @@ fn answer(
     forced: bool,
     mut payloads: Vec<Payload>,
 ) -> (NatStatus, Vec<u8>) {
-    let local = SocketAddr::new(host.local, datagram.local_port);
+    let local = SocketAddr::new(host.local_for(datagram.remote.ip()), datagram.local_port);
     // The initiator's hashes were made before it knew our SPI.
     let asked = SpiPair {
         responder: IkeSpi::ZERO,
@@ -307,7 +307,7 @@ fn send(context: &mut Context<'_>, sa: &mut IkeSa, mut init: InitSent) {
         data: init.dh.public().to_vec(),
     }));
     payloads.push(Payload::Nonce(init.nonce.clone()));
-    let local = SocketAddr::new(context.host.local, sa.path.local_port);
+    let local = SocketAddr::new(context.host.local_for(sa.path.remote.ip()), sa.path.local_port);
     payloads.extend(nat::notifies(
         sa.spis(),
         local,
@@ -481,7 +481,7 @@ fn accept(
         return Err(IkeError::Violation(Violation::BeyondRequest));
     }
     channel.set_datagram_limit(extensions.datagram_limit(datagram.remote));
-    let local = SocketAddr::new(context.host.local, sa.path.local_port);
+    let local = SocketAddr::new(context.host.local_for(sa.path.remote.ip()), sa.path.local_port);
     sa.path.nat = NatStatus {
         forced: sa.path.nat.forced,
         ..nat::detect(&parts.notifies, spis, local, datagram.remote)

@@ -180,7 +180,7 @@ fn answer(
         payloads.extend(nat::payloads(
             handshake.suite.prf,
             sa.cookies(),
-            scope.host.local,
+            scope.host.local_for(sa.path.remote.ip()),
             &sa.path,
             config.force_encapsulation,
         ));
@@ -280,7 +280,8 @@ fn on_answer(
     let hash = proof(sa, &handshake, &secrets, Role::Initiator, &sent.id_body);
     let mut payloads = vec![Payload::Hash(hash)];
     if sa.features.nat_traversal && !parts.nat_d.is_empty() {
-        let (function, cookies, local) = (handshake.suite.prf, sa.cookies(), scope.host.local);
+        let (function, cookies) = (handshake.suite.prf, sa.cookies());
+        let local = scope.host.local_for(sa.path.remote.ip());
         let forced = config.force_encapsulation;
         sa.path.nat = nat::detect(function, &parts.nat_d, cookies, local, &sa.path, forced);
         payloads.extend(nat::payloads(function, cookies, local, &sa.path, forced));
@@ -325,7 +326,7 @@ fn on_proof(
         // The payloads speak of the addresses that the message has now.
         sa.path.local_port = datagram.local_port;
         sa.path.remote = datagram.remote;
-        let local = scope.host.local;
+        let local = scope.host.local_for(datagram.remote.ip());
         // They were made before the ports changed.
         let mut seen = sa.path;
         if datagram.local_port == NAT_PORT && datagram.remote.port() == NAT_PORT {

@@ -349,7 +349,7 @@ fn on_sa(
         payloads.extend(nat::payloads(
             handshake.suite.prf,
             sa.cookies(),
-            scope.host.local,
+            scope.host.local_for(sa.path.remote.ip()),
             &sa.path,
             forced,
         ));
@@ -418,14 +418,14 @@ fn on_key_exchange(
             handshake.suite.prf,
             &parts.nat_d,
             sa.cookies(),
-            scope.host.local,
+            scope.host.local_for(sa.path.remote.ip()),
             &sa.path,
             forced,
         );
         payloads.extend(nat::payloads(
             handshake.suite.prf,
             sa.cookies(),
-            scope.host.local,
+            scope.host.local_for(sa.path.remote.ip()),
             &sa.path,
             forced,
         ));
@@ -480,7 +480,7 @@ fn on_key_answer(
             sent.handshake.suite.prf,
             &parts.nat_d,
             sa.cookies(),
-            scope.host.local,
+            scope.host.local_for(sa.path.remote.ip()),
             &sa.path,
             forced,
         );

@@ -22,7 +22,7 @@ impl Draft<'_> {
     pub(super) fn create_connection(&mut self, new: &CreateVpnConnection) -> Result<Outcome, OpError> {
         let gateway = self.access().vpn_gateway(new.gateway)?.clone();
         check_psk(&new.psk)?;
-        check_peer(&new.peer, gateway.public_address)?;
+        check_peer(&new.peer, &gateway)?;
         check_lists(&new.local_cidrs, &new.peer_cidrs)?;
         check_dead_peer_detection(&new.dead_peer_detection)?;
         check_identity(new.local_identity.as_ref(), "local_identity")?;
@@ -158,8 +158,7 @@ impl Draft<'_> {
             .ok_or_else(|| dangling(ResourceKind::CustomerGateway, connection.customer_gateway))?
             .address
             .clone();
-        let gateway_address = self.access().vpn_gateway(connection.gateway)?.public_address;
-        check_peer(peer, gateway_address)?;
+        check_peer(peer, self.access().vpn_gateway(connection.gateway)?)?;
         match (&old, peer) {
             (PeerAddress::Address(_), PeerAddress::Fqdn(text)) => {
                 let why = "the peer was given as an address and stays one";

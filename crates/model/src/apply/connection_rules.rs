@@ -1,15 +1,16 @@
 //! What a VPN connection may be.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use isthmus_ops::{DeadPeerDetection, Identity, OpError, OpErrorCode, PeerAddress, ResourceKind, Side};
 use isthmus_types::{
     Cidr, IkePolicyId, IkeVersion, IpsecPolicyId, Secret, VpcId, VpnConnectionId, VpnGatewayId,
 };
 
+use super::ipv6::check_ipv6_peer;
 use super::{Draft, within};
 use crate::address::{ipv4, overlap};
-use crate::record::VpnConnection;
+use crate::record::{VpnConnection, VpnGateway};
 use crate::refusal::{cidrs_field, invalid_field, missing_field, over_quota, referenced};
 
 const KIND: ResourceKind = ResourceKind::VpnConnection;
@@ -58,8 +59,8 @@ pub(super) fn check_psk(psk: &Secret) -> Result<(), OpError> {
     Ok(())
 }
 
-/// An IPv4 unicast address that is not the gateway's own, or a domain name.
-pub(super) fn check_peer(peer: &PeerAddress, gateway_address: Ipv4Addr) -> Result<(), OpError> {
+/// A unicast address that is not the gateway's own and of an IP version that it has, or a domain name.
+pub(super) fn check_peer(peer: &PeerAddress, gateway: &VpnGateway) -> Result<(), OpError> {
     match peer {
         PeerAddress::Address(IpAddr::V4(address)) => {
             if address.is_unspecified()
@@ -74,7 +75,7 @@ pub(super) fn check_peer(peer: &PeerAddress, gateway_address: Ipv4Addr) -> Resul
                     "no gateway can have this address",
                 ));
             }
-            if *address == gateway_address {
+            if *address == gateway.public_address {
                 return Err(invalid_field(
                     KIND,
                     "peer",
@@ -84,9 +85,7 @@ pub(super) fn check_peer(peer: &PeerAddress, gateway_address: Ipv4Addr) -> Resul
             }
             Ok(())
         }
-        PeerAddress::Address(IpAddr::V6(address)) => {
-            Err(invalid_field(KIND, "peer", address, "only IPv4 is supported"))
-        }
+        PeerAddress::Address(IpAddr::V6(address)) => check_ipv6_peer(*address, gateway),
         PeerAddress::Fqdn(name) => {
             if domain_name(name) {
                 Ok(())

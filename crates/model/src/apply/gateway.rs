@@ -74,6 +74,8 @@ impl Draft<'_> {
             subnet: subnet.id,
             zone: subnet.zone,
             public_address,
+            public_ipv6: None,
+            ipv6: false,
             members,
             reserved_ips,
             key_log: false,

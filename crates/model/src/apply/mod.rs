@@ -5,6 +5,7 @@ mod connection;
 mod connection_rules;
 mod gateway;
 mod instance;
+mod ipv6;
 mod options;
 mod peer_location;
 mod policy;

@@ -7,7 +7,7 @@ use isthmus_crypto::certificate::{
 };
 use isthmus_ops::{
     CertificateChange, ConnectionOptions, ConnectionOptionsChange, Identity, MlKem, OpError, OpErrorCode,
-    Outcome, ResourceKind, TunnelIdentity, UpdateConnectionOptions, UpdateGatewayOptions,
+    Outcome, PeerLocation, ResourceKind, TunnelIdentity, UpdateConnectionOptions, UpdateGatewayOptions,
 };
 use isthmus_types::{CertificateOptions, IkeVersion, Secret, Timestamp, TunnelOptions};
 
@@ -15,7 +15,7 @@ use super::connection_rules::domain_name;
 use super::gateway::not_deleting;
 use super::{Draft, accepted, precondition};
 use crate::record::{TunnelSettings, VpnConnection};
-use crate::refusal::{invalid_field, missing_field};
+use crate::refusal::{dangling, invalid_field, missing_field};
 use crate::view;
 
 const KIND: ResourceKind = ResourceKind::VpnConnection;
@@ -48,6 +48,9 @@ impl Draft<'_> {
         self.check_version(&connection, &after)?;
         self.check_certificate(&connection, &after)?;
         self.check_peer_location(&connection, &after, "peer_id")?;
+        if after.peer_location == PeerLocation::Fixed && before.peer_location != PeerLocation::Fixed {
+            self.check_address_of_peer(&connection)?;
+        }
         if after != before {
             self.put(TunnelSettings {
                 connection: connection.id,
@@ -68,8 +71,12 @@ impl Draft<'_> {
         let mut gateway = self.access().vpn_gateway(update.gateway)?.clone();
         not_deleting(&gateway)?;
         precondition(&gateway.meta, &update.if_match, ResourceKind::VpnGateway)?;
-        if let Some(key_log) = update.key_log.filter(|wanted| *wanted != gateway.key_log) {
-            gateway.key_log = key_log;
+        let before = gateway.clone();
+        set(&mut gateway.key_log, update.key_log);
+        if let Some(ipv6) = update.ipv6 {
+            self.set_ipv6(&mut gateway, ipv6)?;
+        }
+        if gateway != before {
             gateway.meta.version += 1;
             self.put(gateway.clone());
         }
@@ -109,14 +116,18 @@ impl Draft<'_> {
         authorities(certificate)?;
         let name = match (&options.local_id, &connection.local_identity) {
             (Some(identity), _) => name_of(identity),
-            (None, Some(Identity::Address(address))) => Some(CertificateName::Address((*address).into())),
+            (None, Some(Identity::Address(address))) => Some(CertificateName::Address(*address)),
             (None, Some(Identity::Fqdn(name) | Identity::Hostname(name))) => {
                 Some(CertificateName::Fqdn(name.clone()))
             }
             (None, Some(Identity::KeyId(_))) => None,
             (None, None) => {
-                let address = self.access().vpn_gateway(connection.gateway)?.public_address;
-                Some(CertificateName::Address(address.into()))
+                let peer = self
+                    .state
+                    .peer_of(connection)
+                    .ok_or_else(|| dangling(ResourceKind::CustomerGateway, connection.customer_gateway))?;
+                let gateway = self.access().vpn_gateway(connection.gateway)?;
+                Some(CertificateName::Address(gateway.address_towards(&peer.address)))
             }
         };
         let Some(name) = name else {

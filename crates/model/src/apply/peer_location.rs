@@ -123,7 +123,7 @@ impl Known {
 
     fn of_dialect(identity: &Identity) -> Self {
         match identity {
-            Identity::Address(address) => Self::Address((*address).into()),
+            Identity::Address(address) => Self::Address(*address),
             Identity::Fqdn(name) | Identity::Hostname(name) => Self::Fqdn(name.clone()),
             Identity::KeyId(bytes) => Self::KeyId(bytes.clone()),
         }

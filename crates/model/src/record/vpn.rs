@@ -1,6 +1,6 @@
 //! VPN gateways, connections and policies.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use isthmus_ops::{ConnectionOptions, DeadPeerDetection, Establish, Identity, PeerAddress, PolicyGroup};
 use isthmus_types::{
@@ -26,6 +26,12 @@ pub struct VpnGateway {
     pub zone: ZoneName,
     /// Its public address, its own until it is gone.
     pub public_address: Ipv4Addr,
+    /// Its IPv6 address outside, its own from when it was first switched on until the gateway is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_ipv6: Option<Ipv6Addr>,
+    /// Whether that address is in use.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub ipv6: bool,
     /// Its members: active, then standby.
     pub members: [GatewayMember; 2],
     /// Every private address that it holds; the first two are its members'.
@@ -36,6 +42,21 @@ pub struct VpnGateway {
     /// Since when it is to be removed. Host plans no longer hold it then; its addresses and its subnet stay held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleting: Option<Timestamp>,
+}
+
+impl VpnGateway {
+    /// The IPv6 address that it has outside, if it is to have one.
+    pub fn ipv6_outside(&self) -> Option<Ipv6Addr> {
+        self.public_ipv6.filter(|_| self.ipv6)
+    }
+
+    /// The address that it speaks to `peer` from: that of the peer's IP version, the IPv4 one where that is not known.
+    pub fn address_towards(&self, peer: &PeerAddress) -> IpAddr {
+        match (peer, self.ipv6_outside()) {
+            (PeerAddress::Address(IpAddr::V6(_)), Some(own)) => own.into(),
+            (PeerAddress::Address(_) | PeerAddress::Fqdn(_), _) => self.public_address.into(),
+        }
+    }
 }
 
 /// A member of a VPN gateway.

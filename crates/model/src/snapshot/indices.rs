@@ -1,6 +1,6 @@
 //! Secondary indices: each answers one kind of question without a walk over all records.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use isthmus_ops::InterfaceAttachment;
 use isthmus_types::{
@@ -81,6 +81,7 @@ pub(crate) struct Indices {
     pub(crate) ipsec_policy_connections: Index<IpsecPolicyId, VpnConnectionId>,
     pub(crate) names: RedBlackTreeMapSync<(NameScope, ResourceName), ResourceBits>,
     pub(crate) public: RedBlackTreeMapSync<Ipv4Addr, PublicHolder>,
+    pub(crate) public_ipv6: RedBlackTreeMapSync<Ipv6Addr, VpnGatewayId>,
     pub(crate) api_keys: RedBlackTreeMapSync<[u8; 32], ApiKeyId>,
     pub(crate) devices: RedBlackTreeMapSync<String, NetworkInterfaceId>,
 }
@@ -120,6 +121,7 @@ impl Indices {
             ipsec_policy_connections: Index::new(),
             names: RedBlackTreeMapSync::new_sync(),
             public: RedBlackTreeMapSync::new_sync(),
+            public_ipv6: RedBlackTreeMapSync::new_sync(),
             api_keys: RedBlackTreeMapSync::new_sync(),
             devices: RedBlackTreeMapSync::new_sync(),
         }
@@ -253,6 +255,9 @@ impl Indices {
                 gateway.public_address,
                 PublicHolder::Gateway(gateway.id),
             );
+            if let Some(address) = gateway.public_ipv6 {
+                entry(&mut self.public_ipv6, step, address, gateway.id);
+            }
             self.name(
                 step,
                 NameScope::Gateways(gateway.vpc),

@@ -1,6 +1,6 @@
 //! What a snapshot can be asked directly, without a caller's eyes.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use isthmus_ops::{ConnectionStatus, GatewayStatus, InstanceStatus};
 use isthmus_types::{
@@ -248,6 +248,12 @@ impl Snapshot {
     /// What holds a public address.
     pub fn public_holder(&self, address: Ipv4Addr) -> Option<PublicHolder> {
         self.indices.public.get(&address).copied()
+    }
+
+    /// IPv6 addresses that gateways hold, lowest first.
+    pub fn public_ipv6_addresses(&self) -> impl Iterator<Item = (Ipv6Addr, VpnGatewayId)> + '_ {
+        let held = self.indices.public_ipv6.iter();
+        held.map(|(address, gateway)| (*address, *gateway))
     }
 
     /// Public addresses in use, lowest first.

@@ -1,6 +1,6 @@
 //! VPN gateways, connections and policies.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use isthmus_crypto::certificate::Certificate;
 use isthmus_ops::{
@@ -142,7 +142,7 @@ pub(crate) fn connection_view(
             .map(|id| ipsec_policy_reference(snapshot, id))
             .transpose()?,
         establish: connection.establish,
-        local_identity: connection.local_identity(gateway.public_address),
+        local_identity: connection.local_identity(gateway.address_towards(&peer)),
         peer_identity: connection.peer_identity(&peer),
         peer,
         state,
@@ -153,8 +153,8 @@ pub(crate) fn connection_view(
 }
 
 impl VpnConnection {
-    /// The identity that we present: the chosen one, else the gateway's public address.
-    pub fn local_identity(&self, gateway_address: Ipv4Addr) -> Identity {
+    /// The identity that we present: the chosen one, else the gateway's address.
+    pub fn local_identity(&self, gateway_address: IpAddr) -> Identity {
         self.local_identity
             .clone()
             .unwrap_or(Identity::Address(gateway_address))
@@ -163,8 +163,7 @@ impl VpnConnection {
     /// The identity that the peer must present: the chosen one, else its address or name.
     pub fn peer_identity(&self, peer: &PeerAddress) -> Identity {
         self.peer_identity.clone().unwrap_or_else(|| match peer {
-            PeerAddress::Address(IpAddr::V4(address)) => Identity::Address(*address),
-            PeerAddress::Address(IpAddr::V6(address)) => Identity::Fqdn(address.to_string()),
+            PeerAddress::Address(address) => Identity::Address(*address),
             PeerAddress::Fqdn(name) => Identity::Fqdn(name.clone()),
         })
     }
@@ -233,6 +232,8 @@ pub(crate) fn options_view(snapshot: &Snapshot, connection: VpnConnectionId) -> 
 pub(crate) const fn gateway_options_view(gateway: &VpnGateway) -> GatewayOptionsView {
     GatewayOptionsView {
         key_log: gateway.key_log,
+        ipv6: gateway.ipv6,
+        ipv6_address: gateway.public_ipv6,
         version: gateway.meta.version,
     }
 }

@@ -99,6 +99,23 @@ fn addresses(state: &Snapshot) {
     }
     assert_eq!(state.public_addresses().collect::<BTreeMap<_, _>>(), public);
 
+    let mut public_ipv6 = BTreeMap::new();
+    for gateway in state.vpn_gateways() {
+        assert!(!gateway.ipv6 || gateway.public_ipv6.is_some());
+        if let Some(address) = gateway.public_ipv6 {
+            assert_eq!(public_ipv6.insert(address, gateway.id), None);
+        }
+    }
+    let settings = state.settings();
+    for address in public_ipv6.keys() {
+        assert!(settings.public_pool_ipv6.contains_address((*address).into()));
+        assert_ne!(*address, settings.uplink_router_ipv6);
+    }
+    assert_eq!(
+        state.public_ipv6_addresses().collect::<BTreeMap<_, _>>(),
+        public_ipv6
+    );
+
     for record in state.records() {
         let Record::Subnet(subnet) = record else { continue };
         let net = subnet.cidr.v4().unwrap();

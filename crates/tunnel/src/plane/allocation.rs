@@ -61,7 +61,7 @@ fn keys() -> KeyMaterial {
 fn start(here: &Site, there: &Site) -> Result<(Plane, Arc<Counters>)> {
     let gateway = VpnGatewayId::from(ResourceBits::from_random(1));
     let plane = Plane::start_with_lanes(gateway, MTU, LANES.into(), Arc::new(|_| true))?;
-    let device = Device::open(here.gateway.namespace(), "tun0", here.address.into(), 1)?;
+    let device = Device::open(here.gateway.namespace(), "tun0", &[here.address.into()], 1)?;
     plane.attach(&Arc::new(device));
     let counters = Arc::new(Counters::default());
     let (local, remote): (Cidr, Cidr) = (here.subnets()[0], there.subnets()[0]);

@@ -1,4 +1,4 @@
-//! What a gateway moves packets with: its TUN device and its two UDP sockets, in its namespace.
+//! What a gateway moves packets with: its TUN device and the sockets of its addresses, in its namespace.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -18,18 +18,47 @@ const PATIENCE: u16 = 200;
 /// Longest packet of the links between gateways, bytes, where the link of ours does not say less.
 const LINK_MTU: u16 = 1500;
 
-/// A TUN device, the sockets of ports 500 and 4500, and those for native ESP and for news of the path.
+/// Most addresses of a gateway: one of each IP version.
+pub(super) const MAX_ADDRESSES: usize = 2;
+
+/// A TUN device, and the sockets of each address of the gateway.
 #[derive(Debug)]
 pub struct Device {
     pub(super) epoch: u64,
     pub(super) tun: Tun,
+    outsides: Vec<Outside>,
+    namespace: NamespaceId,
+    link_mtu: u16,
+}
+
+/// An address of the gateway: the sockets of ports 500 and 4500, and those for native ESP and for news of the path.
+#[derive(Debug)]
+pub(super) struct Outside {
+    pub(super) address: IpAddr,
     pub(super) ike: UdpSocket,
     pub(super) nat: UdpSocket,
     pub(super) native: EspSocket,
     pub(super) icmp: IcmpSocket,
-    pub(super) address: IpAddr,
-    namespace: NamespaceId,
-    link_mtu: u16,
+}
+
+impl Outside {
+    fn open(address: IpAddr) -> Result<Self, DeviceError> {
+        let bind = |port| {
+            let address = SocketAddr::new(address, port);
+            UdpSocket::bind(address).map_err(|source| DeviceError::Socket { address, source })
+        };
+        let refused = |source| DeviceError::Socket {
+            address: SocketAddr::new(address, 0),
+            source,
+        };
+        Ok(Self {
+            address,
+            ike: bind(IKE_PORT)?,
+            nat: bind(NAT_PORT)?,
+            native: EspSocket::bind(address).map_err(refused)?,
+            icmp: IcmpSocket::bind(address).map_err(refused)?,
+        })
+    }
 }
 
 /// What a gateway's devices wait for.
@@ -63,11 +92,12 @@ pub enum DeviceError {
 }
 
 impl Device {
-    /// Opens everything in the namespace `namespace`. `epoch` comes back when the device is lost.
+    /// Opens everything in the namespace `namespace`, with sockets at `addresses`: one of each IP version at most, the
+    /// others are left out. `epoch` comes back when the device is lost.
     ///
     /// # Errors
     /// [`DeviceError`]: what is missing.
-    pub fn open(namespace: &str, tun: &str, address: IpAddr, epoch: u64) -> Result<Self, DeviceError> {
+    pub fn open(namespace: &str, tun: &str, addresses: &[IpAddr], epoch: u64) -> Result<Self, DeviceError> {
         let entered = |source| DeviceError::Namespace {
             name: namespace.to_owned(),
             source,
@@ -77,24 +107,22 @@ impl Device {
         place
             .run(|| {
                 let tun = Tun::attach(tun).map_err(|source| DeviceError::Tun { source })?;
-                let bind = |port| {
-                    let address = SocketAddr::new(address, port);
-                    UdpSocket::bind(address).map_err(|source| DeviceError::Socket { address, source })
-                };
-                let refused = |source| DeviceError::Socket {
-                    address: SocketAddr::new(address, 0),
-                    source,
-                };
+                let mut outsides: Vec<Outside> = Vec::with_capacity(MAX_ADDRESSES);
+                for address in addresses {
+                    if outsides
+                        .iter()
+                        .all(|known| known.address.is_ipv4() != address.is_ipv4())
+                    {
+                        outsides.push(Outside::open(*address)?);
+                    }
+                }
+                let link_mtu = addresses.iter().filter_map(|address| raw::link_mtu(*address));
                 Ok(Self {
                     epoch,
                     tun,
-                    ike: bind(IKE_PORT)?,
-                    nat: bind(NAT_PORT)?,
-                    native: EspSocket::bind(address).map_err(refused)?,
-                    icmp: IcmpSocket::bind(address).map_err(refused)?,
-                    address,
+                    outsides,
                     namespace: id,
-                    link_mtu: raw::link_mtu(address).map_or(LINK_MTU, |mtu| mtu.min(LINK_MTU)),
+                    link_mtu: link_mtu.fold(LINK_MTU, u16::min),
                 })
             })
             .map_err(entered)?
@@ -108,6 +136,19 @@ impl Device {
     /// Largest outer packet that leaves here, bytes.
     pub const fn link_mtu(&self) -> u16 {
         self.link_mtu
+    }
+
+    /// The addresses that it has sockets at.
+    pub(super) fn outsides(&self) -> &[Outside] {
+        &self.outsides
+    }
+
+    /// The sockets that reach `remote`, if it has an address of its IP version.
+    fn outside_to(&self, remote: SocketAddr) -> io::Result<&Outside> {
+        self.outsides
+            .iter()
+            .find(|outside| outside.address.is_ipv4() == remote.is_ipv4())
+            .ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))
     }
 
     /// Sends ESP packets of equal length but the last, back to back, as `outer` says. Returns how many the kernel did
@@ -129,12 +170,14 @@ impl Device {
         } else {
             Fragmentation::Forbidden
         };
+        let outside = self.outside_to(outer.remote)?;
         if is_native(outer.remote) {
-            self.native.with_fragmentation(fragmentation, |socket| {
+            outside.native.with_fragmentation(fragmentation, |socket| {
                 socket.send_batch(batch, outer.remote.ip())
             })
         } else {
-            self.nat
+            outside
+                .nat
                 .with_fragmentation(fragmentation, |socket| socket.send_batch(batch, outer.remote))
         }
     }
@@ -142,10 +185,13 @@ impl Device {
     fn wait_writable(&self, outer: OuterHeader) {
         use std::os::fd::AsFd;
 
+        let Ok(outside) = self.outside_to(outer.remote) else {
+            return;
+        };
         let fd = if is_native(outer.remote) {
-            self.native.as_fd()
+            outside.native.as_fd()
         } else {
-            self.nat.as_fd()
+            outside.nat.as_fd()
         };
         // Whatever the answer, the send that follows tells.
         let _ = poll(
@@ -166,13 +212,14 @@ impl Device {
     /// # Errors
     /// Those of the system.
     pub fn send_ike(&self, local_port: u16, remote: SocketAddr, message: &[u8]) -> io::Result<()> {
+        let outside = self.outside_to(remote)?;
         if local_port == NAT_PORT {
             let mut marked = Vec::with_capacity(4 + message.len());
             marked.extend_from_slice(&[0; 4]);
             marked.extend_from_slice(message);
-            self.nat.send_to(&marked, remote)
+            outside.nat.send_to(&marked, remote)
         } else {
-            self.ike.send_to(message, remote)
+            outside.ike.send_to(message, remote)
         }
     }
 
@@ -181,6 +228,6 @@ impl Device {
     /// # Errors
     /// Those of the system.
     pub fn send_keepalive(&self, remote: SocketAddr) -> io::Result<()> {
-        self.nat.send_to(&[0xff], remote)
+        self.outside_to(remote)?.nat.send_to(&[0xff], remote)
     }
 }

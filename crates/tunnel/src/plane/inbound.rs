@@ -12,7 +12,7 @@ use isthmus_wire::esp::EspHeader;
 use isthmus_wire::udp::{Encapsulated, NON_ESP_MARKER_LEN};
 use nix::poll::PollTimeout;
 
-use super::device::Device;
+use super::device::{Device, Outside};
 use super::gate::{Gate, Verdict};
 use super::lane::Lanes;
 use super::native::{NativePackets, PathReports};
@@ -25,6 +25,8 @@ use super::{Counters, EventSender, IKE_PORT, InboundCommand, NAT_PORT, NewInboun
 const RECEIVES: usize = 4;
 /// Rounds of a busy socket after which the other one gets a look.
 const ROUNDS: usize = 16;
+/// Sockets of each address of the gateway.
+const SOCKETS: usize = 4;
 /// Longest message that is handed to IKE.
 const MAX_IKE_LEN: usize = 65_535;
 
@@ -147,8 +149,12 @@ impl Inbound {
 
     /// False if the thread shall end.
     fn drain_ike(&mut self, device: &Device) -> bool {
+        device.outsides().iter().all(|outside| self.drain_ike_of(outside))
+    }
+
+    fn drain_ike_of(&mut self, outside: &Outside) -> bool {
         for _ in 0..ROUNDS {
-            let Some(received) = receive(&device.ike, &mut self.buffer) else {
+            let Some(received) = receive(&outside.ike, &mut self.buffer) else {
                 break;
             };
             // What came may be for an SPI whose command came while we were busy.
@@ -167,8 +173,24 @@ impl Inbound {
         if !std::mem::take(&mut self.raw_waits) {
             return true;
         }
+        if !device
+            .outsides()
+            .iter()
+            .all(|outside| self.drain_native(outside, device))
+        {
+            return false;
+        }
+        self.opening.flush(device);
+        while let Some(report) = self.path_reports.next(device) {
+            // Lost if the owner's queue is full: the next packet that is too big brings another.
+            self.front.events.try_send(PlaneEvent::Path(report));
+        }
+        true
+    }
+
+    fn drain_native(&mut self, outside: &Outside, device: &Device) -> bool {
         for _ in 0..ROUNDS {
-            let Some(packets) = NativePackets::receive(device, &mut self.buffer) else {
+            let Some(packets) = NativePackets::receive(outside, &mut self.buffer) else {
                 break;
             };
             if !self.execute_waiting() {
@@ -197,19 +219,30 @@ impl Inbound {
                 }
             }
         }
-        self.opening.flush(device);
-        while let Some(report) = self.path_reports.next(device) {
-            // Lost if the owner's queue is full: the next packet that is too big brings another.
-            self.front.events.try_send(PlaneEvent::Path(report));
-        }
         true
     }
 
     /// Takes a few receives. What they brought is written at the latest with the next few.
     fn drain_nat(&mut self, device: &Device) -> Turn {
+        let mut turn = Turn::Idle;
+        for outside in device.outsides() {
+            match self.drain_nat_of(outside, device) {
+                Turn::Busy => turn = Turn::Busy,
+                Turn::End => return Turn::End,
+                Turn::Idle => {}
+            }
+        }
+        if turn == Turn::Idle {
+            self.opening.flush(device);
+        } else {
+            self.opening.flush_old(device);
+        }
+        turn
+    }
+
+    fn drain_nat_of(&mut self, outside: &Outside, device: &Device) -> Turn {
         for _ in 0..RECEIVES {
-            let Some(received) = receive(&device.nat, &mut self.buffer) else {
-                self.opening.flush(device);
+            let Some(received) = receive(&outside.nat, &mut self.buffer) else {
                 return Turn::Idle;
             };
             self.volume += received.len;
@@ -223,7 +256,6 @@ impl Inbound {
                 self.deal_out(received, device);
             }
         }
-        self.opening.flush_old(device);
         Turn::Busy
     }
 
@@ -309,29 +341,32 @@ impl Direction for Inbound {
     }
 
     fn descriptors(&self) -> [Option<BorrowedFd<'_>>; MAX_DESCRIPTORS] {
-        let commands = Some(self.commands.as_fd());
-        match self.device.as_deref() {
-            Some(device) => [
-                commands,
-                Some(device.nat.as_fd()),
-                Some(device.ike.as_fd()),
-                Some(device.native.as_fd()),
-                Some(device.icmp.as_fd()),
-            ],
-            None => [commands, None, None, None, None],
+        let mut all = [None; MAX_DESCRIPTORS];
+        all[0] = Some(self.commands.as_fd());
+        let outsides = self.device.iter().flat_map(|device| device.outsides());
+        for (outside, places) in outsides.zip(all[1..].chunks_exact_mut(SOCKETS)) {
+            places.copy_from_slice(&[
+                Some(outside.nat.as_fd()),
+                Some(outside.ike.as_fd()),
+                Some(outside.native.as_fd()),
+                Some(outside.icmp.as_fd()),
+            ]);
         }
+        all
     }
 
     fn patience(&self) -> PollTimeout {
         PollTimeout::NONE
     }
 
-    fn wake(&mut self, [commands, _, ike, native, icmp]: [bool; MAX_DESCRIPTORS]) {
-        if commands {
+    fn wake(&mut self, ready: [bool; MAX_DESCRIPTORS]) {
+        if ready[0] {
             self.commands.reset();
         }
-        self.ike_waits |= ike;
-        self.raw_waits |= native || icmp;
+        for of_outside in ready[1..].chunks_exact(SOCKETS) {
+            self.ike_waits |= of_outside[1];
+            self.raw_waits |= of_outside[2] || of_outside[3];
+        }
         // All of them have just been looked at.
         self.turns = 0;
     }

@@ -11,7 +11,7 @@ use isthmus_wire::ip::{self, IpHeader};
 use isthmus_wire::udp::UDP_HEADER_LEN;
 
 use super::NAT_PORT;
-use super::device::Device;
+use super::device::{Device, Outside};
 use super::outer::native;
 
 /// Messages about the path that are passed on in one [`PERIOD`]: they are not authenticated, and anybody may send more.
@@ -39,10 +39,10 @@ pub(super) struct NativePackets {
 
 impl NativePackets {
     /// Receives into `buffer`; none if nothing waits.
-    pub(super) fn receive(device: &Device, buffer: &mut [u8]) -> Option<Self> {
+    pub(super) fn receive(outside: &Outside, buffer: &mut [u8]) -> Option<Self> {
         let mut packets = [Packet::NONE; MAX_RECEIVED];
         loop {
-            match device.native.receive(buffer, &mut packets) {
+            match outside.native.receive(buffer, &mut packets) {
                 Ok(count) => return Some(Self { packets, count }),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return None,
@@ -76,9 +76,14 @@ impl PathReports {
 
     /// The next report that waits.
     pub(super) fn next(&mut self, device: &Device) -> Option<PathReport> {
+        let outsides = device.outsides();
+        outsides.iter().find_map(|outside| self.next_to(outside))
+    }
+
+    fn next_to(&mut self, outside: &Outside) -> Option<PathReport> {
         loop {
-            let message = device.icmp.receive(&mut self.buffer).ok()?;
-            let Some(report) = read(message, device.address) else {
+            let message = outside.icmp.receive(&mut self.buffer).ok()?;
+            let Some(report) = read(message, outside.address) else {
                 continue;
             };
             let now = Instant::now();

@@ -336,7 +336,9 @@ impl Direction for Outbound {
 
     fn descriptors(&self) -> [Option<BorrowedFd<'_>>; MAX_DESCRIPTORS] {
         let tun = self.device.as_ref().map(|device| device.tun.as_fd());
-        [Some(self.commands.as_fd()), tun, None, None, None]
+        let mut all = [None; MAX_DESCRIPTORS];
+        (all[0], all[1]) = (Some(self.commands.as_fd()), tun);
+        all
     }
 
     fn patience(&self) -> PollTimeout {

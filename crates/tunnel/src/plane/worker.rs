@@ -15,10 +15,11 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::device::MAX_ADDRESSES;
 use super::queue::{CommandReceiver, CommandSender, command_queue};
 
-/// Descriptors that one direction may wait for: its commands first.
-pub(super) const MAX_DESCRIPTORS: usize = 5;
+/// Descriptors that one direction may wait for: its commands first, then at most four for each address of the gateway.
+pub(super) const MAX_DESCRIPTORS: usize = 1 + 4 * MAX_ADDRESSES;
 
 /// Bytes between two sleeps that are load.
 const LOAD_BYTES: usize = 16 << 10;
@@ -336,7 +337,9 @@ mod tests {
         }
 
         fn descriptors(&self) -> [Option<BorrowedFd<'_>>; MAX_DESCRIPTORS] {
-            [Some(self.jobs.as_fd()), None, None, None, None]
+            let mut all = [None; MAX_DESCRIPTORS];
+            all[0] = Some(self.jobs.as_fd());
+            all
         }
 
         fn patience(&self) -> PollTimeout {

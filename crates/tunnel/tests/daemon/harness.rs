@@ -123,6 +123,7 @@ pub(crate) fn gateway(site: &Site, number: u128, connections: Vec<ConnectionPlan
         namespace: site.gateway.namespace().to_owned(),
         tun: "tun0".to_owned(),
         public_address: site.address.into(),
+        other_address: None,
         key_log: None,
         mtu: MTU,
         connections,

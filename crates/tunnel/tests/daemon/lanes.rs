@@ -65,7 +65,7 @@ impl End {
     fn start(here: &Site, there: &Site) -> Result<Self> {
         let gateway = VpnGatewayId::from(ResourceBits::from_random(1));
         let plane = Plane::start_with_lanes(gateway, MTU, LANES.into(), Arc::new(|_| true))?;
-        let device = Device::open(here.gateway.namespace(), "tun0", here.address.into(), 1)?;
+        let device = Device::open(here.gateway.namespace(), "tun0", &[here.address.into()], 1)?;
         plane.attach(&Arc::new(device));
         here.gateway.wait_for_link("tun0")?;
         let counters = Arc::new(Counters::default());

@@ -238,7 +238,8 @@ async fn a_gateway_s_key_log_is_switched_audited_and_for_its_account_alone() {
         .unwrap()
         .expect(200)
         .unwrap();
-    assert_eq!(read.json, json!({"key_log": false}));
+    let off = json!({"key_log": false, "ipv6": false, "ipv6_address": null});
+    assert_eq!(read.json, off);
     let revision = lab.server.revision();
     let on = json!({"key_log": true});
     let reply = lab
@@ -248,7 +249,10 @@ async fn a_gateway_s_key_log_is_switched_audited_and_for_its_account_alone() {
         .unwrap()
         .expect(200)
         .unwrap();
-    assert_eq!(reply.json, on);
+    assert_eq!(
+        reply.json,
+        json!({"key_log": true, "ipv6": false, "ipv6_address": null})
+    );
     let audit = lab.server.store.audit(revision, 10).await.unwrap();
     assert_eq!(audit.len(), 1);
     assert_eq!(audit[0].operation, "update_gateway_options");
@@ -273,4 +277,59 @@ async fn a_gateway_s_key_log_is_switched_audited_and_for_its_account_alone() {
     let of_vpc = format!("/isthmus/v1/vpcs/{}/options", lab.world.vpc);
     assert_eq!(lab.client.get(&of_vpc).await.unwrap().status, 404);
     assert_eq!(lab.server.revision(), revision);
+}
+
+#[tokio::test]
+async fn a_gateway_gets_an_ipv6_address_and_a_connection_to_a_peer_at_one() {
+    let lab = Lab::new().await;
+    let client = &lab.client;
+    let connections = format!("/v1/vpn_gateways/{}/connections", lab.world.gateway);
+    let new = |peer: &str| {
+        json!({
+            "name": "over-ipv6",
+            "psk": "a-shared-key",
+            "local": {"cidrs": ["10.240.0.0/24"]},
+            "peer": {"address": peer, "cidrs": ["10.77.0.0/24"]},
+        })
+    };
+    let reply = client.post(&connections, new("2001:db8::9")).await.unwrap();
+    let reply = reply.expect(400).unwrap();
+    let message = reply.json["errors"][0]["message"].as_str().unwrap();
+    assert!(message.contains("switch its option ipv6 on first"), "{message}");
+
+    let on = client
+        .patch(&lab.gateway_options, json!({"ipv6": true}))
+        .await
+        .unwrap();
+    let on = on.expect(200).unwrap();
+    assert_eq!(on.json["ipv6_address"], "2001:db8:113::2");
+    assert_eq!(client.get(&lab.gateway_options).await.unwrap().json, on.json);
+    for peer in [
+        "::",
+        "::1",
+        "fe80::1",
+        "ff02::1",
+        "::ffff:192.0.2.1",
+        "2001:db8:113::2",
+    ] {
+        let reply = client.post(&connections, new(peer)).await.unwrap();
+        reply.expect(400).unwrap();
+    }
+    let made = client.post(&connections, new("2001:db8::9")).await.unwrap();
+    let made = made.expect(201).unwrap().json;
+    assert_eq!(made["peer"]["address"], "2001:db8::9");
+    let identity = |address: &str| json!({"type": "ipv6_address", "value": address});
+    assert_eq!(made["peer"]["ike_identity"], identity("2001:db8::9"));
+    assert_eq!(
+        made["local"]["ike_identities"],
+        json!([identity("2001:db8:113::2")])
+    );
+
+    let off = json!({"ipv6": false});
+    client
+        .patch(&lab.gateway_options, off)
+        .await
+        .unwrap()
+        .expect(409)
+        .unwrap();
 }

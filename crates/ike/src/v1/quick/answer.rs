@@ -61,7 +61,7 @@ pub(super) fn on_first(
     if under_way >= MAX_ANSWERED {
         return Ok(());
     }
-    let own = scope.host.local;
+    let own = scope.host.local_for(sa.path.remote.ip());
     let connection = scope.connection_of(sa)?;
     let (chosen, offered) = choose(connection, &parts, mode)?;
     evidence::on_common_proposal(connection, KeyExchange::Negotiated);
