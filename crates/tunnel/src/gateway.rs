@@ -360,7 +360,6 @@ impl Gateway {
     }
 
     fn find_device(&mut self, now: Instant) {
-        let first = self.epoch == 0;
         match Device::open(
             &self.plan.namespace,
             &self.plan.tun,
@@ -381,13 +380,12 @@ impl Gateway {
                 };
                 self.changed = true;
                 tracing::info!(gateway = %self.plan.gateway, name = %self.plan.name, "devices are there");
-                if first {
-                    for plan in &self.plan.connections {
-                        self.endpoint
-                            .upsert_connection(convert::connection_config(plan), now);
-                    }
-                    self.expect_peers();
+                // What is equal is not touched; what came while there were no sockets is new.
+                for plan in &self.plan.connections {
+                    self.endpoint
+                        .upsert_connection(convert::connection_config(plan), now);
                 }
+                self.expect_peers();
             }
             Err(error) => self.wait_for(blocked_on(&error), now),
         }

@@ -179,6 +179,11 @@ fn a_strongswan_at_an_ipv6_address_and_one_at_an_ipv4_address_share_a_gateway() 
         let count = Ping::exactly(from, to, Duration::from_millis(10), 20)?;
         ensure!(count.lost() == 0, "to {to}: {count:?}");
     }
+    // A narrow place on the way: its router tells, and the gateway hears.
+    system.internet()?.ip(["link set branch6 mtu 1300"])?;
+    transfer(&inside, &branch.host, std::net::Ipv4Addr::new(10, 50, 0, 10), 2_000_000)
+        .with_context(|| format!("{}{}", system.output_tail(), swan.log_tail()))?;
+
     // Nothing but the tunnel gets in over IPv6.
     let echoes = Ping::exactly(&branch.gateway, address, Duration::from_millis(5), 20)?;
     ensure!(

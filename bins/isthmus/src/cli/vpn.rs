@@ -242,7 +242,7 @@ pub struct UpdateOptions {
     /// The new name.
     #[arg(long)]
     name: Option<String>,
-    /// IPv4 address or domain name of the new peer.
+    /// IPv4 or IPv6 address, or domain name, of the new peer.
     #[arg(long)]
     peer: Option<String>,
     #[command(flatten)]

@@ -260,6 +260,8 @@ fn screen(ruleset: &mut Ruleset) {
             format!("ip6 daddr @public-ipv6 icmpv6 type {ICMPV6_ERRORS} notrack accept"),
         )
         .rule("neighbours", format!("{NEIGHBOUR_DISCOVERY} notrack accept"))
+        // The router at the other end says which groups it is in.
+        .rule("quiet", "ip6 daddr ff02::16 drop")
         .rule("rest", "counter name \"drop-uplink\" drop");
     ruleset.chains.insert("screen".to_owned(), screen);
     ruleset.chains.insert("outside-ipv6".to_owned(), outside_ipv6);

@@ -551,6 +551,7 @@ fn a_missing_namespace_of_the_user_blocks_its_instance_only() {
         gateways: Vec::new(),
         served: [None, None],
         nat: false,
+        ipv6: true,
     };
     let mut kernel = kernel(false);
     let blocked = kernel.carry_out(&desired(&shape)).blocked;
@@ -582,6 +583,7 @@ fn a_link_of_the_user_is_never_replaced() {
         gateways: Vec::new(),
         served: [None, None],
         nat: false,
+        ipv6: true,
     };
     let mut kernel = kernel(true);
     let place = Place {
@@ -607,6 +609,7 @@ fn every_gateway_gets_its_own_device_and_peer_ranges() {
         gateways: vec![vec![0], vec![1, 4]],
         served: [Some(0), Some(1)],
         nat: true,
+        ipv6: true,
     };
     let goal = desired(&shape);
     let router = goal
