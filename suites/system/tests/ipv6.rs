@@ -124,9 +124,9 @@ fn drift_is_repaired(system: &System, pair: &Pair, address: Ipv6Addr) -> Result<
 }
 
 #[test]
-fn a_strongswan_at_an_ipv6_address_and_one_at_an_ipv4_address_share_a_gateway() -> Result<()> {
+fn a_strongswan_over_ipv6_and_a_gateway_over_ipv4_share_a_gateway() -> Result<()> {
     let mut system = System::start()?;
-    let pair = Pair::without_connections(&system, "swan6")?;
+    let pair = Pair::joined(&system, "swan6")?;
     let site = &pair.sites[0];
     let branch = Branch::new(&system.internet()?)?;
     let new = |peer: String, remote: &str| -> Result<NewConnection> {
@@ -179,10 +179,19 @@ fn a_strongswan_at_an_ipv6_address_and_one_at_an_ipv4_address_share_a_gateway() 
         let count = Ping::exactly(from, to, Duration::from_millis(10), 20)?;
         ensure!(count.lost() == 0, "to {to}: {count:?}");
     }
+    // The tunnel over IPv4 was there before, and still is.
+    pair.wait_until_up(&system)?;
+    reach_each_other(&system, &pair)?;
+
     // A narrow place on the way: its router tells, and the gateway hears.
     system.internet()?.ip(["link set branch6 mtu 1300"])?;
-    transfer(&inside, &branch.host, std::net::Ipv4Addr::new(10, 50, 0, 10), 2_000_000)
-        .with_context(|| format!("{}{}", system.output_tail(), swan.log_tail()))?;
+    transfer(
+        &inside,
+        &branch.host,
+        std::net::Ipv4Addr::new(10, 50, 0, 10),
+        2_000_000,
+    )
+    .with_context(|| format!("{}{}", system.output_tail(), swan.log_tail()))?;
 
     // Nothing but the tunnel gets in over IPv6.
     let echoes = Ping::exactly(&branch.gateway, address, Duration::from_millis(5), 20)?;
