@@ -9,10 +9,9 @@ use isthmus_wire::isakmp::{ExchangeType, Payload, SaPayload, encode_message};
 
 use super::attributes::offer_ike;
 use super::fault::Fault;
-use super::main_mode::{
-    accept_identity, agreed, check_proof, choose, id_body, incoming, proof, required_public, vendor_ids,
-};
+use super::main_mode::{agreed, choose, incoming, required_public, vendor_ids};
 use super::message::{Content, Parts, decrypt, encrypt, read};
+use super::proof::{check_proof, expect_identity, id_body, proof};
 use super::sa::{AggressiveSent, Exchange, Handshake, KeAnswered, Sa, SaSent, Secrets, State};
 use super::{Datagram, Machine, Scope, identity, nat};
 use crate::auth::is_identity;
@@ -146,7 +145,7 @@ fn answer(
     chosen: isthmus_wire::isakmp::Proposal,
     parts: &Parts,
 ) -> Result<(Secrets, Vec<u8>), Fault> {
-    accept_identity(scope, sa, asked.id)?;
+    expect_identity(scope, sa, asked.id)?;
     sa.features.learn(&parts.vendor_ids);
     let dh = PrivateKey::generate(handshake.suite.dh)
         .map_err(|_| IkeError::Internal("no private value could be made"))?;
@@ -271,7 +270,7 @@ fn on_answer(
     };
     let mut secrets = Secrets::derive(&handshake.suite, &config.psk, &exchange, sa.cookies())?;
     let checked = check_proof(sa, &handshake, &secrets, &parts, Role::Responder)
-        .and_then(|id| accept_identity(scope, sa, &id));
+        .and_then(|id| expect_identity(scope, sa, &id));
     if let Err(fault) = checked {
         sa.remote_cookie = isthmus_wire::ike::IkeSpi::ZERO;
         return Err(fault);

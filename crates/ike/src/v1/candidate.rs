@@ -7,10 +7,9 @@ use isthmus_types::{Secret, VpnConnectionId};
 use isthmus_wire::isakmp::Identification;
 use zeroize::Zeroizing;
 
-use super::attributes::for_version_1;
 use super::keys::Keys;
-use super::main_mode::check_proof;
 use super::message::{Parts, decrypt};
+use super::proof::{accepts, check_proof};
 use super::sa::{KeAnswered, Sa, Secrets};
 use super::{Datagram, Scope};
 use crate::algorithm::IkeSuite;
@@ -115,17 +114,4 @@ fn others<'a>(scope: &'a Scope<'_>, sa: &Sa, suite: &IkeSuite) -> Vec<(VpnConnec
         }
     }
     found
-}
-
-fn accepts(connection: &Connection, suite: &IkeSuite) -> bool {
-    connection
-        .config
-        .ike_proposals
-        .iter()
-        .filter_map(for_version_1)
-        .any(|proposal| {
-            proposal.encryption.contains(&suite.cipher.encryption())
-                && proposal.prf.contains(&suite.prf)
-                && proposal.dh.contains(&suite.dh)
-        })
 }

@@ -4,28 +4,25 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use isthmus_crypto::dh::{PrivateKey, public_len};
-use isthmus_crypto::prf::constant_time_equal;
 use isthmus_types::VpnConnectionId;
 use isthmus_wire::ike::IkeSpi;
 use isthmus_wire::isakmp::{
-    ExchangeType, Identification, NotifyPayload, NotifyType, Payload, ProtocolId, SaPayload, encode_message,
+    ExchangeType, NotifyPayload, NotifyType, Payload, ProtocolId, SaPayload, encode_message,
 };
 
 use super::attributes::{self, describe_ike, offers_ike, pick_ike};
 use super::candidate::{self, Exchanged};
 use super::fault::Fault;
-use super::keys::Proven;
 use super::message::{Content, Parts, decrypt, encrypt, read};
+use super::proof::{accept_identity, check_proof, expect_identity, id_body, proof};
 use super::sa::{Exchange, Features, Handshake, IdSent, KeAnswered, KeSent, Sa, SaSent, Secrets, State};
 use super::{Datagram, Machine, Scope, identity, nat};
-use crate::auth::{describe_identity, is_identity};
 use crate::channel::Role;
-use crate::config::PeerEndpoint;
 use crate::connection::Connection;
 use crate::endpoint::{IKE_PORT, NAT_PORT};
 use crate::error::IkeError;
 use crate::evidence;
-use crate::finding::{End, EventKind, FindingKind};
+use crate::finding::{EventKind, FindingKind};
 use crate::keys::Nonces;
 use crate::nat::{NatStatus, Path};
 use crate::status::DownReason;
@@ -525,32 +522,6 @@ fn identity_message(
     ))
 }
 
-pub(super) fn id_body(id: &Identification) -> Vec<u8> {
-    let mut body = Vec::new();
-    Payload::Id(id.clone()).encode_body(&mut body);
-    body
-}
-
-/// HASH_I or HASH_R.
-pub(super) fn proof(sa: &Sa, handshake: &Handshake, secrets: &Secrets, of: Role, id: &[u8]) -> Vec<u8> {
-    let cookies = sa.cookies();
-    let mut publics = [
-        secrets.public_initiator.as_slice(),
-        secrets.public_responder.as_slice(),
-    ];
-    let mut cookies = [cookies.initiator.0, cookies.responder.0];
-    if of == Role::Responder {
-        publics.reverse();
-        cookies.reverse();
-    }
-    secrets.keys.proof(&Proven {
-        publics,
-        cookies,
-        sa: &handshake.sa_body,
-        id,
-    })
-}
-
 /// Message 5: the peer's key and its identity tell which of several connections it means.
 fn check_identity(
     scope: &mut Scope<'_>,
@@ -568,7 +539,7 @@ fn check_identity(
         Ok(read) => read,
         Err(fault) => candidate::read_with_another_key(scope, sa, answered, datagram).ok_or(fault)?,
     };
-    accept_identity(scope, sa, &id)?;
+    accept_identity(scope, sa, &answered.handshake.suite, &id)?;
     // From here on the peer is where its authentic message came from.
     sa.path.local_port = datagram.local_port;
     sa.path.remote = datagram.remote;
@@ -585,7 +556,7 @@ fn check_answer(
     let secrets = &sent.secrets;
     let (parts, iv) = decrypt(&secrets.keys, &secrets.iv, datagram.header, datagram.bytes)?;
     let id = check_proof(sa, &sent.handshake, secrets, &parts, Role::Responder)?;
-    accept_identity(scope, sa, &id)?;
+    expect_identity(scope, sa, &id)?;
     Ok((parts, iv))
 }
 
@@ -595,64 +566,4 @@ fn check_unwanted(sa: &Sa, sent: &IdSent, datagram: &Datagram<'_>) -> Result<Vec
     let (parts, iv) = decrypt(&secrets.keys, &secrets.iv, datagram.header, datagram.bytes)?;
     check_proof(sa, &sent.handshake, secrets, &parts, Role::Responder)?;
     Ok(iv)
-}
-
-/// The identity that the peer proved.
-pub(super) fn check_proof(
-    sa: &Sa,
-    handshake: &Handshake,
-    secrets: &Secrets,
-    parts: &Parts,
-    of: Role,
-) -> Result<Identification, Fault> {
-    let [(id, body), ..] = parts.ids.as_slice() else {
-        return Err(Fault::Missing("ID"));
-    };
-    let received = parts.hash.as_deref().ok_or(Fault::Missing("hash"))?;
-    if constant_time_equal(received, &proof(sa, handshake, secrets, of, body)) {
-        Ok(id.clone())
-    } else {
-        Err(Fault::Hash)
-    }
-}
-
-/// Whether the identity is the one we expect. As responder another connection with the same key may be meant.
-pub(super) fn accept_identity(scope: &mut Scope<'_>, sa: &mut Sa, id: &Identification) -> Result<(), Fault> {
-    let received = identity::as_version_2(id);
-    let address = sa.path.remote.ip();
-    let connection = scope.connection_of(sa)?;
-    let port_fits = identity::has_fitting_port(id, sa.path.nat.remote);
-    if port_fits && is_identity(&received, &connection.config.peer_identity) {
-        return Ok(());
-    }
-    let expected = connection.config.peer_identity.to_string();
-    let may_be_anybody = sa.role == Role::Responder && connection.config.peer == PeerEndpoint::Anywhere;
-    let psk = connection.config.psk.clone();
-    if sa.role == Role::Responder && port_fits {
-        let other = scope.connections.values().find(|other| {
-            other.may_be_at_v1(address)
-                && other.config.psk == psk
-                && is_identity(&received, &other.config.peer_identity)
-        });
-        if let Some(other) = other {
-            sa.connection = Some(other.id());
-            return Ok(());
-        }
-    }
-    Err(Fault::Found(
-        NotifyType::INVALID_ID_INFORMATION,
-        Box::new(if may_be_anybody {
-            FindingKind::UnknownPeer {
-                from: address.to_canonical(),
-                received: describe_identity(&received),
-                expected,
-            }
-        } else {
-            FindingKind::IdentityMismatch {
-                end: End::Peers,
-                received: describe_identity(&received),
-                expected,
-            }
-        }),
-    ))
 }

@@ -23,6 +23,7 @@ mod main_mode;
 mod message;
 mod nat;
 mod phase_2;
+mod proof;
 mod quick;
 mod receive;
 mod sa;

@@ -170,6 +170,77 @@ fn a_connection_with_the_peers_address_comes_before_one_without() {
     );
 }
 
+/// In version 1 the first connection that may be meant is taken until the identity can be read.
+#[test]
+fn in_version_1_too_a_connection_with_the_peers_address_comes_before_one_without() {
+    let mut pair = Pair::new(1, Link::clean());
+    let right = |number, name, config: ConnectionConfig| {
+        let mut config = ConnectionConfig {
+            connection: VpnConnectionId::from(ResourceBits::from_random(number)),
+            peer_identity: named(name),
+            psk: Secret::new("key".into()),
+            establish: EstablishMode::PeerOnly,
+            ..config
+        };
+        version_1(Side::Right, &mut config);
+        config
+    };
+    pair.upsert(Side::Right, right(0, "a.example", roaming(0, "a.example", "key")));
+    pair.upsert(Side::Right, right(1, "b.example", Pair::config(Side::Right)));
+    pair.upsert(Side::Right, right(2, "a.example", Pair::config(Side::Right)));
+    let mut config = left("a.example", "key");
+    version_1(Side::Left, &mut config);
+    pair.upsert(Side::Left, config);
+    assert!(
+        pair.run_until(LONG, |pair: &Pair| pair.discord().is_none()),
+        "{:?}",
+        pair.discord()
+    );
+}
+
+/// An identity leads to no connection whose policy forbids what was agreed on before it was read.
+#[test]
+fn in_version_1_no_identity_leads_to_a_connection_with_other_algorithms() {
+    for aggressive in [false, true] {
+        let mut pair = Pair::new(1, Link::clean());
+        let right = |number, name| {
+            let mut config = roaming(number, name, "key");
+            version_1(Side::Right, &mut config);
+            config.options.aggressive_mode = aggressive;
+            config
+        };
+        let mut weak = right(1, "b.example");
+        weak.ike_proposals[0].encryption = vec![Encryption::Aes128Cbc];
+        pair.upsert(Side::Right, weak);
+        pair.upsert(Side::Right, right(2, "a.example"));
+        let mut config = left("a.example", "key");
+        version_1(Side::Left, &mut config);
+        config.options.aggressive_mode = aggressive;
+        config.ike_proposals[0].encryption = vec![Encryption::Aes128Cbc];
+        pair.upsert(Side::Left, config);
+        pair.run_for(LONG);
+        assert!(!pair.is_up(), "aggressive {aggressive}");
+        assert!(pair.peer(Side::Right).children.is_empty());
+    }
+}
+
+#[test]
+fn in_version_1_no_identity_leads_to_a_connection_that_forbids_aggressive_mode() {
+    let mut pair = Pair::new(1, Link::clean());
+    for (number, name, allows) in [(1, "b.example", true), (2, "a.example", false)] {
+        let mut config = roaming(number, name, "key");
+        version_1(Side::Right, &mut config);
+        config.options.aggressive_mode = allows;
+        pair.upsert(Side::Right, config);
+    }
+    let mut config = left("a.example", "key");
+    version_1(Side::Left, &mut config);
+    config.options.aggressive_mode = true;
+    pair.upsert(Side::Left, config);
+    pair.run_for(LONG);
+    assert!(pair.peer(Side::Right).children.is_empty());
+}
+
 /// The same with version 1, where the key is needed before the identity can be read.
 #[test]
 fn in_version_1_the_key_chooses_among_peers_without_an_address_and_then_the_identity() {
