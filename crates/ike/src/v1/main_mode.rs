@@ -123,7 +123,10 @@ pub(super) fn start(
         postponed: None,
     };
     if aggressive {
-        super::aggressive::first(scope, &mut sa, &config, patience)?;
+        if let Err(fault) = super::aggressive::first(scope, &mut sa, &config, patience) {
+            scope.host.free_ike_spi(cookie);
+            return Err(fault);
+        }
         return Ok(sa);
     }
     let mut sa_body = Vec::new();
