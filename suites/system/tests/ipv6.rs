@@ -39,7 +39,8 @@ fn two_gateways_meet_over_ipv6_and_outside_there_is_only_the_tunnel() -> Result<
     let (left, right) = (pair.node(&system, 0, 0)?, pair.node(&system, 1, 1)?);
     transfer(&left, &right, pair.sites[1].addresses[1], 10_000_000)?;
 
-    // ESP without UDP.
+    // ESP without UDP. No handshake may be under way that still has the old option.
+    switch(&system, &pair, false)?;
     for site in &pair.sites {
         let connection = site.connection.as_ref().context("a connection")?;
         let connection = connection.to_string();
@@ -52,6 +53,8 @@ fn two_gateways_meet_over_ipv6_and_outside_there_is_only_the_tunnel() -> Result<
             "automatic",
         ])?;
     }
+    switch(&system, &pair, true)?;
+    pair.wait_until_up(&system)?;
     eventually("ESP without UDP", || {
         let before = outside.count()?.native;
         Ping::until_answered(&left, pair.sites[1].addresses[0])?;
@@ -60,13 +63,12 @@ fn two_gateways_meet_over_ipv6_and_outside_there_is_only_the_tunnel() -> Result<
         Ok(())
     })
     .with_context(|| system.output_tail())?;
-    pair.wait_until_up(&system)?;
     reach_each_other(&system, &pair)?;
     transfer(&left, &right, pair.sites[1].addresses[1], 10_000_000)?;
 
     drift_is_repaired(&system, &pair, addresses[0])?;
 
-    // One after the other to IPv4, and IPv6 is off again.
+    // One after the other to IPv4, and then IPv6 is off again.
     for index in [0, 1] {
         let (site, peer) = (&pair.sites[index], pair.sites[1 - index].public_address);
         let connection = site.connection.as_ref().context("a connection")?;
@@ -77,17 +79,21 @@ fn two_gateways_meet_over_ipv6_and_outside_there_is_only_the_tunnel() -> Result<
             ..ConnectionChange::default()
         };
         system.call(|client| client.change_connection(&site.gateway, connection, &change))?;
-        system.call(|client| client.set_ipv6(&site.gateway, false))?;
     }
     for site in &pair.sites {
+        system.call(|client| client.set_ipv6(&site.gateway, false))?;
         eventually("an uplink without IPv6", || {
             let left = router(&system, site)?.command("ip", &["-6", "-o", "address"])?;
             ensure!(left.is_empty(), "still there: {left}");
             Ok(())
         })?;
     }
-    pair.wait_until_up(&system)?;
-    reach_each_other(&system, &pair)?;
+    // The gateways' sockets are opened anew, some time after that.
+    eventually("two gateways that meet over IPv4", || {
+        pair.wait_until_up(&system)?;
+        reach_each_other(&system, &pair)
+    })
+    .with_context(|| system.output_tail())?;
     let counted = outside.count()?;
     ensure!(
         counted.private == 0,
@@ -95,6 +101,27 @@ fn two_gateways_meet_over_ipv6_and_outside_there_is_only_the_tunnel() -> Result<
     );
     pair.delete(&system)?;
     system.stop()
+}
+
+/// Switches both connections on, or off and waits until the host has carried that out.
+fn switch(system: &System, pair: &Pair, on: bool) -> Result<()> {
+    let change = ConnectionChange {
+        admin_state_up: Some(on),
+        ..ConnectionChange::default()
+    };
+    for site in &pair.sites {
+        let connection = site.connection.as_ref().context("a connection")?;
+        system.call(|client| client.change_connection(&site.gateway, connection, &change))?;
+        if !on {
+            eventually("a connection that is off", || {
+                let told = system.call(|client| client.connection_doctor(&site.gateway, connection))?;
+                let state = &told["report"]["state"]["kind"];
+                ensure!(state == "admin_down", "the host says {state}");
+                Ok(())
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// Whatever somebody does to the objects of IPv6, the host has them again.
