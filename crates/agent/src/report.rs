@@ -185,6 +185,7 @@ impl Facts<'_> {
             connection: plan.connection,
             state,
             since: self.daemon_since,
+            reset_count: plan.reset_count,
             ike_suite: String::new(),
             esp_suite: String::new(),
             bytes_in: 0,

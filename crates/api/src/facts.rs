@@ -37,6 +37,7 @@ pub struct Metrics {
 pub(crate) enum Subject {
     Doctor,
     Options,
+    Reset,
     Settings,
 }
 
@@ -44,9 +45,10 @@ impl Subject {
     /// The subject of `path`, and the path of the connection or gateway that it is of in the provider's API; none for
     /// other paths.
     pub(crate) fn at(method: &Method, path: &str) -> Option<Result<(Self, String), Fault>> {
-        const SUBJECTS: [(&str, Subject); 3] = [
+        const SUBJECTS: [(&str, Subject); 4] = [
             ("/doctor", Subject::Doctor),
             ("/options", Subject::Options),
+            ("/reset", Subject::Reset),
             ("/settings", Subject::Settings),
         ];
         let rest = path.strip_prefix(ROOT)?;
@@ -71,6 +73,7 @@ impl Subject {
         match self {
             Self::Doctor | Self::Settings => &[Method::GET],
             Self::Options => &[Method::GET, Method::PATCH],
+            Self::Reset => &[Method::POST],
         }
     }
 }

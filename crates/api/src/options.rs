@@ -145,6 +145,17 @@ pub(crate) fn gateway_change(body: &[u8]) -> Result<GatewayChange, Fault> {
     Ok(change)
 }
 
+/// Refuses a body that asks for something: for what takes none.
+pub(crate) fn nothing_but_an_object(body: &[u8]) -> Result<(), Fault> {
+    if body.is_empty() {
+        return Ok(());
+    }
+    match object(body)?.iter().next() {
+        None => Ok(()),
+        Some((path, value)) => Err(Member { path, value }.unknown()),
+    }
+}
+
 const LIFETIME: &str = "a whole number";
 const IDENTITY: &str = "an object with kind (address, distinguished_name, email, fqdn or key_id) and value";
 const PEM: &str = "a text in PEM";

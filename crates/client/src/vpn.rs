@@ -434,6 +434,17 @@ impl Client {
         .await
     }
 
+    /// Asks for all SAs of a connection to be deleted at both ends and negotiated anew. The connection reads down until it
+    /// is up again.
+    pub async fn reset_connection(
+        &self,
+        gateway: &Id<VpnGateway>,
+        id: &Id<VpnConnection>,
+    ) -> Result<VpnConnection, ClientError> {
+        let path = format!("/isthmus/v1/vpn_gateways/{gateway}/connections/{id}/reset");
+        self.create(&path, &serde_json::Map::new()).await
+    }
+
     /// Creates a connection on a VPN gateway.
     pub async fn create_connection(
         &self,

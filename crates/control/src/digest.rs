@@ -153,6 +153,7 @@ fn connection_update(snapshot: &Snapshot, found: &ConnectionReport) -> Option<St
     let status = ConnectionStatus {
         state: connection_state(&found.state, obstacle),
         since: found.since,
+        reset_count: found.reset_count,
         ike_suite: found.ike_suite.clone(),
         esp_suite: found.esp_suite.clone(),
     };
@@ -228,6 +229,7 @@ impl Missing {
                             detail: "the host does not run the tunnel".to_owned(),
                         },
                         since,
+                        reset_count: recorded.reset_count,
                         ike_suite: String::new(),
                         esp_suite: String::new(),
                     },

@@ -157,6 +157,9 @@ pub struct ConnectionReport {
     pub state: TunnelState,
     /// When it came into this state.
     pub since: Timestamp,
+    /// The `reset_count` of the plan that this is about: as many resets were carried out before.
+    #[serde(default)]
+    pub reset_count: u32,
     /// Algorithms of the IKE SA in use, such as `aes256gcm16-prfsha256-x25519`; empty if there is none.
     pub ike_suite: String,
     /// Algorithms of the Child SA in use; empty if there is none.

@@ -376,6 +376,8 @@ pub enum EventKind {
         /// Where to.
         to: SocketAddr,
     },
+    /// Our operator asked for all SAs to be deleted and negotiated anew.
+    Reset,
 }
 
 /// An event of a connection, for a log.

@@ -294,6 +294,7 @@ fn the_state_of_a_connection_is_what_was_asked_joined_with_what_was_seen() {
         let status = ConnectionStatus {
             state,
             since: Timestamp(since),
+            reset_count: 0,
             ike_suite: "aes256".to_owned(),
             esp_suite: "aes256gcm16".to_owned(),
         };

@@ -297,6 +297,7 @@ fn connections_are_filtered_by_state_and_reserved_addresses_by_page() {
     let status = ConnectionStatus {
         state: ConnectionState::Up,
         since: Timestamp(1),
+        reset_count: 0,
         ike_suite: String::new(),
         esp_suite: String::new(),
     };

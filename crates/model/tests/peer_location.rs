@@ -174,6 +174,7 @@ fn a_peer_is_waited_for_as_soon_as_its_connection_is_switched_on() {
             detail: "the connection is switched off".to_owned(),
         },
         since: Timestamp(5),
+        reset_count: 0,
         ike_suite: String::new(),
         esp_suite: String::new(),
     };

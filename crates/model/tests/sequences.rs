@@ -344,6 +344,7 @@ fn vpn_operation(step: &Step, state: &Snapshot) -> Option<Operation> {
                 status: ConnectionStatus {
                     state: if up { ConnectionState::Up } else { down },
                     since: Timestamp(5),
+                    reset_count: 0,
                     ike_suite: String::new(),
                     esp_suite: String::new(),
                 },

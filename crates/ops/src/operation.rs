@@ -65,6 +65,12 @@ pub enum Operation {
         connection: VpnConnectionId,
         if_match: IfMatch,
     },
+    /// Deletes the SAs of a connection at both ends and negotiates anew.
+    ResetVpnConnection {
+        gateway: VpnGatewayId,
+        connection: VpnConnectionId,
+        if_match: IfMatch,
+    },
     AddConnectionCidr {
         gateway: VpnGatewayId,
         connection: VpnConnectionId,
@@ -119,6 +125,7 @@ impl Operation {
             Self::UpdateConnectionOptions(_) => "update_connection_options",
             Self::UpdateGatewayOptions(_) => "update_gateway_options",
             Self::DeleteVpnConnection { .. } => "delete_vpn_connection",
+            Self::ResetVpnConnection { .. } => "reset_vpn_connection",
             Self::AddConnectionCidr { .. } => "add_connection_cidr",
             Self::RemoveConnectionCidr { .. } => "remove_connection_cidr",
             Self::CreateIkePolicy(_) => "create_ike_policy",

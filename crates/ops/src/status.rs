@@ -76,6 +76,9 @@ pub struct ConnectionStatus {
     pub state: ConnectionState,
     /// Since when.
     pub since: Timestamp,
+    /// How many resets were carried out before.
+    #[serde(default)]
+    pub reset_count: u32,
     /// Algorithms of the IKE SA, empty if none.
     pub ike_suite: String,
     /// Algorithms of the Child SA, empty if none.

@@ -33,6 +33,8 @@ pub(crate) struct Connection {
     children: BTreeMap<ChildId, Child>,
     state: TunnelState,
     since: Timestamp,
+    /// The count of the plan that the endpoint has.
+    pub(crate) resets: u32,
     // What is wrong with the SAs although IKE is content.
     obstacle: Option<String>,
     authentic_seen: u64,
@@ -84,6 +86,8 @@ impl Connection {
             TunnelState::AdminDown
         };
         Self {
+            // One that is new has nothing to reset.
+            resets: plan.reset_count,
             plan,
             handle,
             counters: Arc::new(Counters::default()),
@@ -325,7 +329,8 @@ impl Connection {
             | EventKind::IkeEstablished { .. }
             | EventKind::IkeReplaced { .. }
             | EventKind::NegotiationStarted { .. }
-            | EventKind::PeerMoved { .. } => tracing::info!(%connection, %name, "{sentence}"),
+            | EventKind::PeerMoved { .. }
+            | EventKind::Reset => tracing::info!(%connection, %name, "{sentence}"),
         }
     }
 
@@ -336,6 +341,7 @@ impl Connection {
             connection: self.plan.connection,
             state: self.state.clone(),
             since: self.since,
+            reset_count: self.resets,
             ike_suite: suite_text(status.and_then(|status| status.ike_suite.as_ref())),
             esp_suite: suite_text(status.and_then(|status| status.esp_suite.as_ref())),
             bytes_in: counters.bytes_in.load(Ordering::Relaxed),

@@ -139,13 +139,21 @@ impl Gateway {
                 None => self.admit(connection.clone()),
             }
             if matches!(self.device, DeviceState::Present { .. }) {
-                self.endpoint
-                    .upsert_connection(convert::connection_config(connection), now);
-                self.drain();
+                self.configure(connection, now);
             }
         }
         self.plan = plan;
         self.expect_peers();
+    }
+
+    /// Tells the endpoint how a connection is to be.
+    fn configure(&mut self, plan: &ConnectionPlan, now: Instant) {
+        self.endpoint
+            .upsert_connection(convert::connection_config(plan), now);
+        self.drain();
+        if let Some(connection) = self.connections.get_mut(&plan.connection) {
+            connection.resets = plan.reset_count;
+        }
     }
 
     /// Handles what the packet plane told.
@@ -380,10 +388,9 @@ impl Gateway {
                 };
                 self.changed = true;
                 tracing::info!(gateway = %self.plan.gateway, name = %self.plan.name, "devices are there");
-                // What is equal is not touched; what came while there were no sockets is new.
-                for plan in &self.plan.connections {
-                    self.endpoint
-                        .upsert_connection(convert::connection_config(plan), now);
+                // What is equal is not touched; what came or changed while there were no sockets is told now.
+                for plan in self.plan.connections.clone() {
+                    self.configure(&plan, now);
                 }
                 self.expect_peers();
             }

@@ -274,16 +274,16 @@ fn observations(snapshot: &Arc<Snapshot>) -> Vec<StatusUpdate> {
                 detail: String::new(),
             }
         };
-        if snapshot
+        let known = snapshot
             .connection_status(connection.id)
-            .map(|status| &status.state)
-            != Some(&state)
-        {
+            .map(|status| (&status.state, status.reset_count));
+        if known != Some((&state, connection.reset_count)) {
             updates.push(StatusUpdate::VpnConnection {
                 connection: connection.id,
                 status: ConnectionStatus {
                     state,
                     since: clock::now(),
+                    reset_count: connection.reset_count,
                     ike_suite: String::new(),
                     esp_suite: String::new(),
                 },

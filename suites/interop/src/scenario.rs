@@ -4,6 +4,7 @@ mod forward_secrecy;
 mod handshake;
 pub mod life;
 mod refusal;
+mod reset;
 mod restart;
 mod storm;
 mod twins;
@@ -32,6 +33,7 @@ pub fn run(case: &Case) -> Result<String> {
         Scenario::LostPeer => restart::lost_peer(case),
         Scenario::PeerRestart => restart::peer_restart(case),
         Scenario::PfsMismatch => forward_secrecy::mismatch(case),
+        Scenario::Reset => reset::run(case),
         Scenario::OwnRestart => restart::own_restart(case),
         Scenario::WrongKey => refusal::wrong_key(case),
         Scenario::WrongIdentity => refusal::wrong_identity(case),

@@ -45,6 +45,8 @@ words! {
         LostPeer = "lost-peer",
         /// The peer dies and is back at once.
         PeerRestart = "peer-restart",
+        /// We are asked to negotiate anew.
+        Reset = "reset",
         /// We die and come back.
         OwnRestart = "own-restart",
         /// The peer takes less than we offer, or offers more than we take.

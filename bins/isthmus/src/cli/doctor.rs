@@ -283,6 +283,7 @@ mod tests {
                 connection: VpnConnectionId::from(ResourceBits::from_random(1)),
                 state,
                 since: Timestamp(0),
+                reset_count: 0,
                 ike_suite: String::new(),
                 esp_suite: String::new(),
                 bytes_in: 0,

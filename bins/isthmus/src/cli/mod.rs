@@ -20,6 +20,7 @@ mod progress;
 mod status;
 mod vpn;
 mod vpn_options;
+mod vpn_reset;
 mod wait;
 
 use std::future::Future;

@@ -19,10 +19,11 @@ use super::output::ConnectionRow;
 use super::peer_config;
 use super::policy::{self, IkeCommand, IpsecCommand};
 use super::vpn_options::{self, IdentityText, KeyLogOptions, OptionsOptions};
+use super::vpn_reset::{self, ResetOptions};
 use super::wait;
 
 /// How long the host may take to carry out what was asked for.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What stands for the host of a peer that is at none: a name that no resolver knows (RFC 2606).
 const NO_HOST: &str = "anywhere.invalid";
@@ -182,6 +183,8 @@ pub enum ConnectionCommand {
     Create(NewOptions),
     /// Show or change how the tunnel of a VPN connection behaves: certificates, ML-KEM, lifetimes and more.
     Options(Box<OptionsOptions>),
+    /// Delete the SAs of a VPN connection at both ends and negotiate anew, and wait until it is up again.
+    Reset(ResetOptions),
     /// Change a VPN connection.
     Update(UpdateOptions),
     /// Delete a VPN connection, and wait until it is gone.
@@ -300,6 +303,7 @@ async fn run_connection(command: ConnectionCommand, context: &Context) -> anyhow
         }
         ConnectionCommand::Create(options) => create_connection(options, context).await,
         ConnectionCommand::Options(options) => vpn_options::run(*options, context).await,
+        ConnectionCommand::Reset(options) => vpn_reset::run(options, context).await,
         ConnectionCommand::Update(options) => update_connection(options, context).await,
         ConnectionCommand::Delete {
             connection,

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stood")]
 
 mod fake;
+mod reset;
 mod vpn;
 
 use std::io::Write;

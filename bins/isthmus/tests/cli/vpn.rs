@@ -25,6 +25,7 @@ fn report(state: TunnelState, diagnosis: Diagnosis) -> ConnectionReport {
         connection: id(),
         state,
         since: Timestamp(1_000),
+        reset_count: 0,
         ike_suite: String::new(),
         esp_suite: String::new(),
         bytes_in: 840,

@@ -102,14 +102,7 @@ impl Ibm {
         }
         let result = match decoded.ask {
             Ask::Answer(response) => return Ok(*response),
-            Ask::Operation(operation) => {
-                let request = Request {
-                    caller,
-                    operation: *operation,
-                    idempotency_token: None,
-                };
-                self.backend.execute(request).await
-            }
+            Ask::Operation(operation) => self.execute(caller, *operation).await,
             Ask::Query(query) => self.backend.query(&caller, &query),
         };
         Ok(isthmus_ibm::encode(&result, &decoded.render))
@@ -139,7 +132,22 @@ impl Ibm {
                 let shown = result.as_ref().ok().and_then(options::answer);
                 return Ok(shown.unwrap_or_else(|| isthmus_ibm::encode(&result, &decoded.render)));
             }
-            (Subject::Doctor | Subject::Settings, _) => return Err(facts::unknown()),
+            (Subject::Reset, Query::VpnConnection { gateway, connection }) => {
+                options::nothing_but_an_object(&exchange.body)?;
+                let operation = Operation::ResetVpnConnection {
+                    gateway: *gateway,
+                    connection: *connection,
+                    if_match: isthmus_ibm::if_match(&exchange.headers),
+                };
+                let result = self.execute(caller, operation).await;
+                let mut response = isthmus_ibm::encode(&result, &decoded.render);
+                if result.is_ok() {
+                    // The host is still to do it.
+                    *response.status_mut() = StatusCode::ACCEPTED;
+                }
+                return Ok(response);
+            }
+            (Subject::Doctor | Subject::Reset | Subject::Settings, _) => return Err(facts::unknown()),
         };
         let allowed = self.backend.query(&caller, query);
         if allowed.is_err() {
@@ -218,12 +226,16 @@ impl Ibm {
         } else {
             return Err(facts::unknown());
         };
+        Ok(self.execute(caller, operation).await)
+    }
+
+    async fn execute(&self, caller: Caller, operation: Operation) -> Result<Outcome, OpError> {
         let request = Request {
             caller,
             operation,
             idempotency_token: None,
         };
-        Ok(self.backend.execute(request).await)
+        self.backend.execute(request).await
     }
 
     fn authenticate(&self, headers: &HeaderMap, now: Timestamp) -> Result<(AccountId, UserId), Fault> {

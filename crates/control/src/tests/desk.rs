@@ -277,6 +277,47 @@ fn after_a_restart_nothing_is_forgotten_or_invented() {
 }
 
 #[test]
+fn a_reset_is_carried_out_when_the_host_says_so_and_once() {
+    let (mut lab, _, _, gateway, connection) = lab_with_a_connection();
+    let seen = |lab: &Lab| {
+        let status = lab.snapshot().connection_status(connection).unwrap();
+        (status.reset_count, status.state.clone())
+    };
+    assert_eq!(seen(&lab), (0, ConnectionState::Up));
+    let reset = || Operation::ResetVpnConnection {
+        gateway,
+        connection,
+        if_match: None,
+    };
+    // Two before the host looks are one to it.
+    lab.change(reset());
+    lab.change(reset());
+    lab.report();
+    assert_eq!(seen(&lab).0, 0);
+    lab.settle();
+    assert_eq!(seen(&lab), (2, ConnectionState::Up));
+    let generation = lab.host.generation();
+    // Another server reads the same count and asks for nothing.
+    let (desk, _) = Desk::new(lab.snapshot());
+    lab.desk = desk;
+    lab.settle();
+    let planned = lab.host.plan.vpcs.values().flat_map(|plan| &plan.gateways);
+    let counts: Vec<u32> = planned
+        .flat_map(|gateway| &gateway.connections)
+        .map(|connection| connection.reset_count)
+        .collect();
+    assert_eq!(counts, [2]);
+    assert!(lab.host.generation() >= generation);
+    // One that the host no longer runs is not said to be reset by that.
+    lab.change(reset());
+    let mut report = lab.host.report();
+    report.connections.clear();
+    lab.desk.hear(report, lab.now);
+    lab.record();
+    assert_eq!(seen(&lab).0, 2);
+}
+
+#[test]
 fn a_host_that_is_far_behind_or_ahead_gets_the_whole_plan() {
     let (mut lab, ..) = lab_with_a_connection();
     for after in [Generation(0), Generation(1_000_000)] {

@@ -272,7 +272,10 @@ impl FakeHost {
                     } else {
                         TunnelState::AdminDown
                     };
-                    connection_report(connection.connection, state)
+                    ConnectionReport {
+                        reset_count: connection.reset_count,
+                        ..connection_report(connection.connection, state)
+                    }
                 })
                 .collect(),
             agent: isthmus_hostplan::AgentCounters::default(),
@@ -285,6 +288,7 @@ pub fn connection_report(connection: VpnConnectionId, state: TunnelState) -> Con
         connection,
         state,
         since: Timestamp(2_000),
+        reset_count: 0,
         ike_suite: String::new(),
         esp_suite: String::new(),
         bytes_in: 0,

@@ -110,6 +110,9 @@ impl Endpoint {
                 return;
             }
             let change = connection.config.change_to(&config);
+            if connection.config.reset_count != config.reset_count && config.is_active() {
+                connection.diary.note(EventKind::Reset);
+            }
             if change == Change::Everything {
                 // Still with the old configuration.
                 self.close_sas_of(id, now);

@@ -436,6 +436,7 @@ impl EventKind {
             Self::IkeReplaced { .. } => "ike_replaced",
             Self::NegotiationStarted { .. } => "negotiation_started",
             Self::PeerMoved { .. } => "peer_moved",
+            Self::Reset => "reset",
         }
     }
 }
@@ -455,6 +456,7 @@ impl std::fmt::Display for EventKind {
             Self::IkeReplaced { by, suite } => write!(f, "IKE SA replaced ({suite}), begun by {by}"),
             Self::NegotiationStarted { peer } => write!(f, "negotiation with {peer} started by us"),
             Self::PeerMoved { to } => write!(f, "the peer moved to {to}"),
+            Self::Reset => f.write_str("reset on request: all SAs are deleted and negotiated anew"),
         }
     }
 }

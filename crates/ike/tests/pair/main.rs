@@ -17,6 +17,7 @@ mod mismatch;
 mod nat;
 mod rekey;
 mod rekeying;
+mod reset;
 mod v1;
 
 use std::time::Duration;

@@ -178,6 +178,27 @@ impl Draft<'_> {
         Ok(true)
     }
 
+    /// Asks for a reset. The version stays: nothing that a caller can read and write back is another.
+    pub(super) fn reset_connection(
+        &mut self,
+        gateway: VpnGatewayId,
+        id: VpnConnectionId,
+        if_match: &IfMatch,
+    ) -> Result<Outcome, OpError> {
+        let mut connection = self.access().vpn_connection(gateway, id)?.clone();
+        precondition(&connection.meta, if_match, KIND)?;
+        if !connection.admin_state_up {
+            return Err(OpError::new(
+                OpErrorCode::InvalidState,
+                KIND,
+                "the VPN connection is switched off and has nothing to reset: switch it on, and it is negotiated anew",
+            ));
+        }
+        connection.reset_count = connection.reset_count.wrapping_add(1);
+        self.put(connection.clone());
+        connection_view(&self.state, &connection).map(Outcome::VpnConnection)
+    }
+
     pub(super) fn delete_connection(
         &mut self,
         gateway: VpnGatewayId,

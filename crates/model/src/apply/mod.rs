@@ -113,6 +113,11 @@ impl Draft<'_> {
                 connection,
                 if_match,
             } => self.delete_connection(*gateway, *connection, if_match),
+            Operation::ResetVpnConnection {
+                gateway,
+                connection,
+                if_match,
+            } => self.reset_connection(*gateway, *connection, if_match),
             Operation::AddConnectionCidr {
                 gateway,
                 connection,

@@ -79,10 +79,15 @@ pub(crate) fn connection_state(snapshot: &Snapshot, connection: &VpnConnection) 
     if !connection.admin_state_up {
         return down(ConnectionDownReason::AdminDown, "the connection is switched off");
     }
-    match snapshot
-        .connection_status(connection.id)
-        .map(|status| &status.state)
-    {
+    let observed = snapshot.connection_status(connection.id);
+    if observed.is_some_and(|observed| observed.reset_count != connection.reset_count) {
+        // What was observed is of SAs that are to go.
+        return down(
+            ConnectionDownReason::Negotiating,
+            "the connection was reset a moment ago",
+        );
+    }
+    match observed.map(|status| &status.state) {
         // Also what was observed before it was switched on again.
         None
         | Some(ConnectionState::Down {

@@ -13,6 +13,7 @@ mod options;
 mod paging;
 mod parallel;
 mod references;
+mod reset;
 mod sdk;
 mod secrets;
 mod transport;
