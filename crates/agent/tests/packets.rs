@@ -266,6 +266,62 @@ fn clear_packets_between_protected_ranges_are_dropped_on_arrival() {
 }
 
 #[test]
+fn over_ipv6_only_what_tunnels_need_passes_the_uplink() {
+    let lab = Lab::new();
+    let plan = lab::with_gateway(lab::vpc(1), 1, 2);
+    make(&lab, &[&plan]);
+    let router_name = lab.router(&plan);
+    let (router, internet) = (
+        Node::existing(&router_name).unwrap(),
+        Node::existing(&lab.internet()).unwrap(),
+    );
+    let own = plan.gateways[0].public_ipv6.unwrap();
+    let bind = |node: &Node, port: u16| {
+        let socket = node
+            .run(|| std::net::UdpSocket::bind((own, port)))
+            .unwrap()
+            .unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        socket
+    };
+    let (ike, other) = (bind(&router, 500), bind(&router, 5000));
+    let sender = internet
+        .run(|| std::net::UdpSocket::bind((lab::ROUTER_IPV6, 500)))
+        .unwrap()
+        .unwrap();
+    sender.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut buffer = [0; 16];
+    sender.send_to(b"other", (own, 5000)).unwrap();
+    sender.send_to(b"ike", (own, 500)).unwrap();
+    let (length, from) = ike.recv_from(&mut buffer).unwrap();
+    assert_eq!(&buffer[..length], b"ike");
+    assert_eq!(counted(&router_name, "drop-uplink"), 1);
+    // The other way too.
+    assert!(other.send_to(b"other", from).is_err(), "the guard lets it out");
+    ike.send_to(b"answer", from).unwrap();
+    let (length, _) = sender.recv_from(&mut buffer).unwrap();
+    assert_eq!(&buffer[..length], b"answer");
+    assert_eq!(counted(&router_name, "drop-guard"), 1);
+    other.set_nonblocking(true).unwrap();
+    assert!(other.recv_from(&mut buffer).is_err(), "it passed the guard");
+
+    // A workload that speaks IPv6 is not heard, even by a router whose port does too.
+    let instance = lab.instance(&plan.ports[0]);
+    let port = name::port_link(plan.ports[0].interface);
+    must(
+        &router_name,
+        &format!("sysctl -qw net.ipv6.conf.{port}.disable_ipv6=0"),
+    );
+    must(&instance, "sysctl -qw net.ipv6.conf.eth0.accept_dad=0");
+    must(&instance, "sysctl -qw net.ipv6.conf.eth0.disable_ipv6=0");
+    eventually("the drop to be counted", || {
+        let count = counted(&router_name, "drop-family");
+        holds(count > 0, || "nothing counted".to_owned())
+    })
+    .unwrap();
+}
+
+#[test]
 fn joined_vpcs_reach_each_other_through_their_tunnel_only() {
     let lab = Lab::new();
     let (one, two) = (
