@@ -13,7 +13,7 @@ use isthmus_netlink::namespace::Namespace;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::patience::{eventually, eventually_within, holds, stretched};
+use crate::patience::{eventually_within, holds, stretched};
 
 /// One namespace of a lab. Copies mean the same namespace; the [`Lab`](crate::Lab) removes it.
 #[derive(Clone, Debug)]
@@ -123,20 +123,6 @@ impl Node {
         self.command_with_input("ip", &["-batch", "-"], &batch)
             .with_context(|| format!("ip batch:\n{batch}"))?;
         Ok(())
-    }
-
-    /// Waits until an interface takes packets. The kernel gives one its queue some time after somebody has taken its other
-    /// end, such as the daemon that opens a TUN device; what is sent before that is lost without a word.
-    ///
-    /// # Errors
-    /// When it does not in the usual time.
-    pub fn wait_for_link(&self, name: &str) -> Result<()> {
-        eventually(&format!("{name} to take packets"), || {
-            let text = self.command("ip", &["-oneline", "link", "show", name])?;
-            holds(text.contains("LOWER_UP") && !text.contains("qdisc noop "), || {
-                text
-            })
-        })
     }
 
     /// Makes it a translator: what leaves by `outside` gets its address there, and only answers come in.

@@ -9,6 +9,7 @@
 
 pub mod device;
 pub mod fragmentation;
+pub mod link;
 pub mod namespace;
 pub mod nft;
 pub mod raw;

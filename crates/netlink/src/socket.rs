@@ -65,6 +65,24 @@ impl RouteSocket {
         }
     }
 
+    /// Asks for one object; none if the kernel says nothing of it.
+    pub(crate) fn ask(&mut self, message: RouteNetlinkMessage) -> io::Result<Option<RouteNetlinkMessage>> {
+        self.send(message, NLM_F_REQUEST | NLM_F_ACK)?;
+        let (mut found, mut done) = (None, false);
+        while !done {
+            self.receive(|_, payload| {
+                match payload {
+                    NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
+                    NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => done = true,
+                    NetlinkPayload::InnerMessage(message) => found = Some(message),
+                    _ => {}
+                }
+                Ok(())
+            })?;
+        }
+        Ok(found)
+    }
+
     /// Reads a whole table. If it changes meanwhile, reads it again.
     pub(crate) fn dump(&mut self, message: &RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
         for _ in 0..DUMP_ATTEMPTS {

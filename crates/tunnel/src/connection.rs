@@ -22,6 +22,7 @@ use crate::plane::{
 
 const WRONG_PORT: &str = "ESP would have to leave in UDP from another port than 4500";
 
+const NOT_CARRIED: &str = "negotiated, but the gateway's device takes no packets yet";
 /// The total of Child SAs whose place another one took.
 const CHILD_REPLACED: &str = "child_replaced";
 
@@ -31,10 +32,15 @@ pub(crate) struct Connection {
     pub(crate) handle: ConnectionHandle,
     counters: Arc<Counters>,
     children: BTreeMap<ChildId, Child>,
+    /// What IKE says.
+    negotiated: TunnelState,
+    /// What is told.
     state: TunnelState,
     since: Timestamp,
     /// The count of the plan that the endpoint has.
     pub(crate) resets: u32,
+    // Whether the gateway's device takes packets.
+    carried: bool,
     // What is wrong with the SAs although IKE is content.
     obstacle: Option<String>,
     authentic_seen: u64,
@@ -92,8 +98,10 @@ impl Connection {
             handle,
             counters: Arc::new(Counters::default()),
             children: BTreeMap::new(),
+            negotiated: state.clone(),
             state,
             since: clock::now(),
+            carried: false,
             obstacle: None,
             authentic_seen: 0,
             totals: BTreeMap::new(),
@@ -145,7 +153,7 @@ impl Connection {
             Err(obstacle) => {
                 tracing::warn!(connection = %self.plan.connection, reason = %obstacle, "a child SA was not installed");
                 self.obstacle = Some(obstacle);
-                self.set_state(self.state.clone());
+                self.tell();
             }
         }
         true
@@ -275,12 +283,27 @@ impl Connection {
 
     /// Takes the state that IKE reports. True if what is reported changed.
     pub(crate) fn set_state(&mut self, state: TunnelState) -> bool {
-        let state = match (&state, &self.obstacle) {
-            (TunnelState::Up, Some(obstacle)) => TunnelState::Down {
+        self.negotiated = state;
+        self.tell()
+    }
+
+    /// Takes whether the gateway's device takes packets: without it, nothing is up. True if what is reported changed.
+    pub(crate) fn set_carried(&mut self, carried: bool) -> bool {
+        self.carried = carried;
+        self.tell()
+    }
+
+    fn tell(&mut self) -> bool {
+        let state = match (&self.negotiated, &self.obstacle, self.carried) {
+            (TunnelState::Up, Some(obstacle), _) => TunnelState::Down {
                 reason: DownReason::Internal,
                 detail: obstacle.clone(),
             },
-            _ => state,
+            (TunnelState::Up, None, false) => TunnelState::Down {
+                reason: DownReason::Negotiating,
+                detail: NOT_CARRIED.to_owned(),
+            },
+            (negotiated, ..) => negotiated.clone(),
         };
         if state == self.state {
             return false;

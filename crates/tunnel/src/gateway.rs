@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use isthmus_esp::ConnectionHandle;
@@ -30,12 +31,21 @@ const RETRY: Duration = Duration::from_millis(50);
 /// How often present devices are looked at.
 const CHECK: Duration = Duration::from_millis(400);
 
+/// How long a device that was opened is waited for until it takes packets, before it is believed to.
+const LINK_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a thread with news waits while the queue of the control thread is full.
+const FULL_QUEUE: Duration = Duration::from_millis(1);
+const STACK: usize = 128 << 10;
+
 /// A gateway that runs.
 pub(crate) struct Gateway {
     plan: GatewayTunnels,
     endpoint: Endpoint,
     plane: Plane,
     device: DeviceState,
+    /// Whether what is sent to the device has reached here. It stays so when the device is lost, as the SAs do.
+    link_ready: bool,
+    send: Arc<dyn Fn(GatewayEvent) -> bool + Send + Sync>,
     epoch: u64,
     connections: BTreeMap<VpnConnectionId, Connection>,
     next_handle: u32,
@@ -60,9 +70,10 @@ impl Gateway {
         send: Arc<dyn Fn(GatewayEvent) -> bool + Send + Sync>,
         now: Instant,
     ) -> io::Result<Self> {
+        let events = Arc::clone(&send);
         let plane = match lanes {
-            Some(lanes) => Plane::start_with_lanes(plan.gateway, plan.mtu, lanes, send)?,
-            None => Plane::start(plan.gateway, plan.mtu, send)?,
+            Some(lanes) => Plane::start_with_lanes(plan.gateway, plan.mtu, lanes, events)?,
+            None => Plane::start(plan.gateway, plan.mtu, events)?,
         };
         let connections = plan.connections.clone();
         let mut endpoint = Endpoint::new(plan.public_address, random::bytes(), now);
@@ -74,6 +85,8 @@ impl Gateway {
                 on: "first look".to_owned(),
                 retry_at: now,
             },
+            link_ready: false,
+            send,
             epoch: 0,
             connections: BTreeMap::new(),
             next_handle: 0,
@@ -185,6 +198,11 @@ impl Gateway {
                 message,
                 stranger: _waited,
             } => self.endpoint.handle_datagram(local_port, remote, &message, now),
+            PlaneEvent::LinkReady { epoch } => {
+                if epoch == self.epoch && matches!(self.device, DeviceState::Present { .. }) {
+                    self.note_link_ready();
+                }
+            }
             PlaneEvent::NearExhaustion { id } => {
                 if let Some(child) = self.child_with(id) {
                     self.endpoint.rekey_child(child, now);
@@ -322,7 +340,8 @@ impl Gateway {
 
     fn admit(&mut self, plan: ConnectionPlan) {
         self.next_handle += 1;
-        let connection = Connection::new(plan, ConnectionHandle(self.next_handle), self.link_mtu);
+        let mut connection = Connection::new(plan, ConnectionHandle(self.next_handle), self.link_mtu);
+        connection.set_carried(self.link_ready);
         self.plane.set_connection(connection.setting());
         self.connections.insert(connection.plan.connection, connection);
     }
@@ -382,6 +401,7 @@ impl Gateway {
                     connection.set_link_mtu(&self.plane, self.link_mtu);
                 }
                 self.plane.attach(&device);
+                self.await_link(&device);
                 self.device = DeviceState::Present {
                     device,
                     check_at: now + CHECK,
@@ -395,6 +415,46 @@ impl Gateway {
                 self.expect_peers();
             }
             Err(error) => self.wait_for(blocked_on(&error), now),
+        }
+    }
+
+    /// Finds out whether the device takes packets; if not yet, it is said later by [`PlaneEvent::LinkReady`].
+    fn await_link(&mut self, device: &Device) {
+        let (gateway, epoch) = (self.plan.gateway, self.epoch);
+        let watching = device.watch_link().and_then(|mut watch| {
+            if watch.takes_packets()? {
+                return Ok(true);
+            }
+            let send = Arc::clone(&self.send);
+            thread::Builder::new()
+                .name("link-wait".to_owned())
+                .stack_size(STACK)
+                .spawn(move || {
+                    match watch.wait(LINK_PATIENCE) {
+                        Ok(true) => {}
+                        Ok(false) => tracing::warn!(%gateway, "the device is open and takes no packets"),
+                        Err(error) => tracing::warn!(%gateway, %error, "the device cannot be looked at"),
+                    }
+                    while !send((gateway, PlaneEvent::LinkReady { epoch })) && Arc::strong_count(&send) > 1 {
+                        thread::sleep(FULL_QUEUE);
+                    }
+                })?;
+            Ok(false)
+        });
+        // What cannot be looked at is not waited for.
+        let ready = watching.unwrap_or_else(|error| {
+            tracing::warn!(%gateway, %error, "the device cannot be looked at");
+            true
+        });
+        if ready {
+            self.note_link_ready();
+        }
+    }
+
+    fn note_link_ready(&mut self) {
+        self.link_ready = true;
+        for connection in self.connections.values_mut() {
+            self.changed |= connection.set_carried(true);
         }
     }
 

@@ -130,6 +130,11 @@ pub enum PlaneEvent {
         /// The sender's place among the strangers that wait, if it is one; held until the message is dealt with.
         stranger: Option<Ticket>,
     },
+    /// The device takes packets, or does not after a long time; `epoch` is that of its attachment.
+    LinkReady {
+        /// Which attachment.
+        epoch: u64,
+    },
     /// An SA has used most of its sequence numbers or its lifetime.
     NearExhaustion {
         /// Its owner's mark: the SPI of the inbound SA of the pair.

@@ -62,6 +62,7 @@ fn start(here: &Site, there: &Site) -> Result<(Plane, Arc<Counters>)> {
     let gateway = VpnGatewayId::from(ResourceBits::from_random(1));
     let plane = Plane::start_with_lanes(gateway, MTU, LANES.into(), Arc::new(|_| true))?;
     let device = Device::open(here.gateway.namespace(), "tun0", &[here.address.into()], 1)?;
+    let mut link = device.watch_link()?;
     plane.attach(&Arc::new(device));
     let counters = Arc::new(Counters::default());
     let (local, remote): (Cidr, Cidr) = (here.subnets()[0], there.subnets()[0]);
@@ -101,7 +102,10 @@ fn start(here: &Site, there: &Site) -> Result<(Plane, Arc<Counters>)> {
             traffic: Arc::default(),
         });
     }
-    here.gateway.wait_for_link("tun0")?;
+    ensure!(
+        link.wait(isthmus_netlab::patience::usual())?,
+        "no packets are taken"
+    );
     Ok((plane, counters))
 }
 

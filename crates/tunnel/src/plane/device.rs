@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use isthmus_netlink::fragmentation::Fragmentation;
+use isthmus_netlink::link::LinkWatch;
 use isthmus_netlink::namespace::{Namespace, NamespaceError, NamespaceId};
 use isthmus_netlink::raw::{self, EspSocket, IcmpSocket};
 use isthmus_netlink::tun::{Tun, TunError};
@@ -29,6 +30,8 @@ pub struct Device {
     outsides: Vec<Outside>,
     namespace: NamespaceId,
     link_mtu: u16,
+    /// The name of the TUN device's namespace when it was opened.
+    place: String,
 }
 
 /// An address of the gateway: the sockets of ports 500 and 4500, and those for native ESP and for news of the path.
@@ -122,6 +125,7 @@ impl Device {
                     tun,
                     outsides,
                     namespace: id,
+                    place: namespace.to_owned(),
                     link_mtu: link_mtu.fold(LINK_MTU, u16::min),
                 })
             })
@@ -136,6 +140,16 @@ impl Device {
     /// Largest outer packet that leaves here, bytes.
     pub const fn link_mtu(&self) -> u16 {
         self.link_mtu
+    }
+
+    /// A look at the TUN device from the side of those that send to it.
+    ///
+    /// # Errors
+    /// Those of the kernel.
+    pub fn watch_link(&self) -> io::Result<LinkWatch> {
+        Namespace::open(&self.place)
+            .and_then(|namespace| namespace.run(|| LinkWatch::open(self.tun.name())))
+            .map_err(io::Error::other)?
     }
 
     /// The addresses that it has sockets at.

@@ -90,15 +90,6 @@ impl Daemon {
         })
     }
 
-    /// Waits until packets pass between the sites: every connection is up, and the gateways' devices take packets.
-    pub(crate) fn wait_until_joined(&self, sites: &TwoSites) -> Result<()> {
-        self.wait_until_up()?;
-        for site in [&sites.left, &sites.right] {
-            site.gateway.wait_for_link("tun0")?;
-        }
-        Ok(())
-    }
-
     pub(crate) fn stop(mut self) -> Result<()> {
         self.ask(&TunnelRequest::Stop)?;
         let thread = self.thread.take().context("runs")?;
@@ -173,6 +164,6 @@ pub(crate) fn joined_by(
         gateway.connections.iter_mut().for_each(&change);
     }
     daemon.apply(&plan)?;
-    daemon.wait_until_joined(&sites)?;
+    daemon.wait_until_up()?;
     Ok((sites, daemon, plan))
 }

@@ -66,8 +66,12 @@ impl End {
         let gateway = VpnGatewayId::from(ResourceBits::from_random(1));
         let plane = Plane::start_with_lanes(gateway, MTU, LANES.into(), Arc::new(|_| true))?;
         let device = Device::open(here.gateway.namespace(), "tun0", &[here.address.into()], 1)?;
+        let mut link = device.watch_link()?;
         plane.attach(&Arc::new(device));
-        here.gateway.wait_for_link("tun0")?;
+        ensure!(
+            link.wait(stretched(Duration::from_secs(10)))?,
+            "no packets are taken"
+        );
         let counters = Arc::new(Counters::default());
         let policies = here.subnets().into_iter().flat_map(|local| {
             let policy = move |remote| Policy { local, remote };

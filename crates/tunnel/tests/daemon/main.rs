@@ -6,6 +6,7 @@ mod harness;
 mod lanes;
 mod parallel;
 mod paths;
+mod readiness;
 mod totals;
 
 use std::io::{BufRead, BufReader, Write};
@@ -58,7 +59,7 @@ fn a_gateway_waits_for_its_devices_and_survives_their_loss() -> Result<()> {
     }
     prepare(&sites.left, "10.2.0.0/16")?;
     prepare(&sites.right, "10.1.0.0/16")?;
-    daemon.wait_until_joined(&sites)?;
+    daemon.wait_until_up()?;
     ping(&sites, 10)?;
     let since: Vec<_> = daemon.connections()?.iter().map(|found| found.since).collect();
 

@@ -72,7 +72,7 @@ fn join(way: Way) -> Result<(TwoSites, Daemon)> {
     )?;
     let daemon = Daemon::start()?;
     daemon.apply(&TunnelPlan { gateways })?;
-    daemon.wait_until_joined(&sites)?;
+    daemon.wait_until_up()?;
     Ok((sites, daemon))
 }
 
