@@ -12,18 +12,16 @@ use anyhow::{Context as _, Result, ensure};
 use isthmus_hostplan::ConnectionPlan;
 use isthmus_hostplan::tunnel::RekeyedSas;
 use isthmus_netlab::isthmus::connection_between;
+use isthmus_netlab::memory::PrivateKeyForms;
 use isthmus_netlab::patience::{eventually, holds};
 use isthmus_netlab::{Isthmus, Ping, SwanConnection, TwoSites, TwoSitesOptions, memory};
-use isthmus_types::{CertificateOptions, IkeVersion};
+use isthmus_types::IkeVersion;
 
 use crate::certificates;
 use crate::harness::{self, say};
 use crate::scenario::life::{FEW, PACE};
 use crate::setup::program;
 use crate::table::Authentication;
-
-/// Bytes of a private key's text that are looked for: a part of its third line.
-const PART_OF_PEM: std::ops::Range<usize> = 2..42;
 
 /// What is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +101,7 @@ const CASES: &[Case] = &[
 struct Wanted {
     what: String,
     bytes: Vec<u8>,
-    /// Whether it must be found while in use: a key of a hash is kept in another form.
+    /// Whether it must be found while in use: a key of a hash, and one that a library has as a number, is kept in another form.
     is_kept: bool,
     /// Whether it may stay.
     stays: bool,
@@ -152,7 +150,7 @@ fn one(case: Case) -> Result<String> {
     let sites = TwoSites::new(TwoSitesOptions::default())?;
     let logs = tempfile::Builder::new().prefix("istlab-keys-").tempdir()?;
     let (mut left_plan, mut right_plan) = plans(case, &sites)?;
-    let private_keys = [&left_plan, &right_plan].map(part_of_private_key);
+    let private_keys = [private_key(&left_plan)?, private_key(&right_plan)?];
     // The tunnel is up only after the keys are logged.
     for plan in [&mut left_plan, &mut right_plan] {
         plan.admin_up = false;
@@ -188,7 +186,14 @@ fn one(case: Case) -> Result<String> {
             stays,
         };
         match private_key {
-            Some(part) => wanted.push(secret("private key", part)),
+            Some(forms) => {
+                wanted.push(secret("private key's text", forms.text));
+                wanted.push(Wanted {
+                    is_kept: false,
+                    ..secret("private key's scalar", forms.scalar)
+                });
+                wanted.push(secret("private key's number", forms.number));
+            }
             None => wanted.push(secret("shared key", case.key.as_bytes()[PART_OF_KEY].into())),
         }
         let pid = end.daemon().context("the daemon does not run")?.pid();
@@ -240,11 +245,12 @@ fn plans(case: Case, sites: &TwoSites) -> Result<(ConnectionPlan, ConnectionPlan
     Ok((left, right))
 }
 
-/// A part of the text of the private key that a plan holds.
-fn part_of_private_key(plan: &ConnectionPlan) -> Option<Vec<u8>> {
-    let options: &CertificateOptions = plan.options.certificate.as_ref()?;
-    let line = options.private_key.reveal().lines().nth(1)?;
-    line.as_bytes().get(PART_OF_PEM).map(<[u8]>::to_vec)
+/// How the private key that a plan holds may stand in memory.
+fn private_key(plan: &ConnectionPlan) -> Result<Option<PrivateKeyForms>> {
+    let options = plan.options.certificate.as_ref();
+    options
+        .map(|options| PrivateKeyForms::of_elliptic_curve(options.private_key.reveal()))
+        .transpose()
 }
 
 fn joined(sites: &TwoSites, left: &Isthmus, right: &Isthmus) -> Result<()> {
