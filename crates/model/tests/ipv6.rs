@@ -168,19 +168,8 @@ fn a_peer_at_an_ipv6_address_needs_a_gateway_that_has_one_and_an_address_that_pe
     // The peer's IP version may change, and with it the identities that stand for addresses.
     let to = |peer: &str| {
         Operation::UpdateVpnConnection(UpdateVpnConnection {
-            gateway,
-            connection: view.id,
-            name: None,
-            psk: None,
             peer: Some(PeerAddress::Address(peer.parse().unwrap())),
-            admin_state_up: None,
-            dead_peer_detection: None,
-            ike_policy: None,
-            ipsec_policy: None,
-            establish: None,
-            local_identity: None,
-            peer_identity: None,
-            if_match: None,
+            ..no_update(gateway, view.id)
         })
     };
     lab.world.run(to("198.51.100.9")).unwrap();

@@ -5,10 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use isthmus_client::{Id, VpnConnection, VpnGateway};
-use isthmus_netlab::strongswan::SwanChildren;
 use isthmus_netlab::{Lab, Node, Ping, StrongSwan, SwanConnection, eventually};
 use isthmus_system::{Outside, Pair, Site, System};
-use isthmus_types::{IkeVersion, Secret};
 use serde_json::Value;
 
 /// Addresses that the translator has, one after the other.
@@ -278,29 +276,11 @@ impl Office {
         ])
     }
 
-    /// A strongSwan in the gateway of a branch. What it knows at first leads nowhere.
+    /// A strongSwan in the gateway of a branch, told of no real connection yet.
     fn swan(&self, number: usize) -> Result<StrongSwan> {
-        let placeholder = SwanConnection {
-            version: IkeVersion::V2,
-            local: Ipv4Addr::new(100, 64, u8::try_from(number)?, 2).into(),
-            remote: self.gateway.into(),
-            local_id: "nobody.example".to_owned(),
-            remote_id: self.gateway.to_string(),
-            psk: Secret::new("no key of anybody".to_owned()),
-            certificate: None,
-            ike_proposals: vec!["aes128gcm16-prfsha256-x25519".to_owned()],
-            esp_proposals: vec!["aes128gcm16".to_owned()],
-            local_ranges: vec!["10.99.0.0/24".parse()?],
-            remote_ranges: vec!["10.98.0.0/24".parse()?],
-            children: SwanChildren::Together,
-            force_encapsulation: false,
-            aggressive_mode: false,
-            childless: false,
-            transport_mode: false,
-            dpd_delay_seconds: 0,
-            named_signatures: true,
-        };
-        StrongSwan::start(&self.branches[number - 1].gateway, placeholder)
+        let local = Ipv4Addr::new(100, 64, u8::try_from(number)?, 2);
+        let nowhere = SwanConnection::to_nowhere(local.into(), self.gateway.into());
+        StrongSwan::start(&self.branches[number - 1].gateway, nowhere)
     }
 }
 

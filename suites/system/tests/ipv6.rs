@@ -6,10 +6,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use isthmus_client::{ConnectionChange, EstablishMode, NewConnection, PeerHost};
 use isthmus_fabric::name;
-use isthmus_netlab::strongswan::SwanChildren;
 use isthmus_netlab::{Lab, Node, Ping, StrongSwan, SwanConnection, eventually, transfer};
 use isthmus_system::{Outside, Pair, Site, System};
-use isthmus_types::{IkeVersion, Secret, VpcId};
+use isthmus_types::{Secret, VpcId};
 
 /// Where the strongSwan is.
 const BRANCH: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xb, 0, 0, 0, 0, 10);
@@ -310,28 +309,9 @@ impl Branch {
         })
     }
 
-    /// A strongSwan in the gateway. What it knows at first leads nowhere.
+    /// A strongSwan in the gateway, told of no real connection yet.
     fn swan(&self, remote: Ipv6Addr) -> Result<StrongSwan> {
-        let placeholder = SwanConnection {
-            version: IkeVersion::V2,
-            local: BRANCH.into(),
-            remote: remote.into(),
-            local_id: "nobody.example".to_owned(),
-            remote_id: remote.to_string(),
-            psk: Secret::new("no key of anybody".to_owned()),
-            certificate: None,
-            ike_proposals: vec!["aes128gcm16-prfsha256-x25519".to_owned()],
-            esp_proposals: vec!["aes128gcm16".to_owned()],
-            local_ranges: vec!["10.99.0.0/24".parse()?],
-            remote_ranges: vec!["10.98.0.0/24".parse()?],
-            children: SwanChildren::Together,
-            force_encapsulation: false,
-            aggressive_mode: false,
-            childless: false,
-            transport_mode: false,
-            dpd_delay_seconds: 0,
-            named_signatures: true,
-        };
-        StrongSwan::start(&self.gateway, placeholder)
+        let nowhere = SwanConnection::to_nowhere(BRANCH.into(), remote.into());
+        StrongSwan::start(&self.gateway, nowhere)
     }
 }

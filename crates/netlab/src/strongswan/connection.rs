@@ -80,19 +80,35 @@ impl SwanConnection {
     /// A connection from `here` to `there` over all their IPv4 subnets, each identified by its address.
     pub fn between(here: &Site, there: &Site, psk: &str, ike: &str, esp: &str) -> Self {
         Self {
-            version: IkeVersion::V2,
-            local: here.address.into(),
-            remote: there.public_address.into(),
-            local_id: here.address.to_string(),
             remote_id: there.address.to_string(),
+            local_id: here.address.to_string(),
             psk: Secret::new(psk.to_owned()),
-            certificate: None,
             ike_proposals: vec![ike.to_owned()],
             esp_proposals: vec![esp.to_owned()],
             local_ranges: here.subnets(),
             remote_ranges: there.subnets(),
-            children: SwanChildren::Together,
             force_encapsulation: true,
+            ..Self::to_nowhere(here.address.into(), there.public_address.into())
+        }
+    }
+
+    /// A connection that comes up with nobody, for a daemon that is told of its connections later.
+    pub fn to_nowhere(local: IpAddr, remote: IpAddr) -> Self {
+        let unused = |network| Cidr::host(Ipv4Addr::new(10, network, 0, 1).into());
+        Self {
+            version: IkeVersion::V2,
+            local,
+            remote,
+            local_id: "nobody.example".to_owned(),
+            remote_id: remote.to_string(),
+            psk: Secret::new("no key of anybody".to_owned()),
+            certificate: None,
+            ike_proposals: vec!["aes128gcm16-prfsha256-x25519".to_owned()],
+            esp_proposals: vec!["aes128gcm16".to_owned()],
+            local_ranges: vec![unused(99)],
+            remote_ranges: vec![unused(98)],
+            children: SwanChildren::Together,
+            force_encapsulation: false,
             aggressive_mode: false,
             childless: false,
             transport_mode: false,

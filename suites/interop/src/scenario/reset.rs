@@ -1,6 +1,5 @@
 //! Cases in which we are asked to negotiate anew.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -10,7 +9,7 @@ use isthmus_netlab::patience::{eventually, stretched};
 use isthmus_netlab::strongswan::SwanIkeSa;
 
 use crate::scenario::life::{PACE, all_children_differ, bulk, end_clean, pings_both_ways};
-use crate::scenario::restart::down_for;
+use crate::scenario::restart::{down_for, inbound_spis};
 use crate::setup::Stage;
 use crate::table::{Case, Role};
 
@@ -85,12 +84,7 @@ fn until_anew(stage: &Stage, before: &SwanIkeSa) -> Result<SwanIkeSa> {
     })?;
     let ike = stage.until_joined()?;
     let report = stage.isthmus.connection()?;
-    let ours: BTreeSet<String> = report
-        .diagnosis
-        .children
-        .iter()
-        .map(|child| format!("{:08x}", child.inbound_spi))
-        .collect();
+    let ours = inbound_spis(&report);
     let theirs = ike.children.iter().map(|child| child.outbound_spi.clone());
     ensure!(
         ours == theirs.collect(),

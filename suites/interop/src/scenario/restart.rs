@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use isthmus_hostplan::{DownReason, TunnelState};
+use isthmus_hostplan::{ConnectionReport, DownReason, TunnelState};
 use isthmus_netlab::patience::{eventually, eventually_within, holds, stretched};
 
 use crate::scenario::life::{bulk, end_clean};
@@ -65,12 +65,7 @@ pub fn peer_restart(case: &Case) -> Result<String> {
         .collect();
     eventually("our side without the SAs from before", || {
         let report = stage.isthmus.connection()?;
-        let ours: BTreeSet<String> = report
-            .diagnosis
-            .children
-            .iter()
-            .map(|child| format!("{:08x}", child.inbound_spi))
-            .collect();
+        let ours = inbound_spis(&report);
         holds(ours == theirs, || {
             format!("we receive on {ours:?}, the peer sends on {theirs:?}")
         })
@@ -102,6 +97,14 @@ pub fn own_restart(case: &Case) -> Result<String> {
         "back after {} ms, one SA at the peer, none after the stop",
         back.as_millis()
     ))
+}
+
+/// The SPIs that we receive on, as strongSwan writes them.
+pub fn inbound_spis(report: &ConnectionReport) -> BTreeSet<String> {
+    let children = report.diagnosis.children.iter();
+    children
+        .map(|child| format!("{:08x}", child.inbound_spi))
+        .collect()
 }
 
 /// The explanation, when our connection is down for `reason`.
